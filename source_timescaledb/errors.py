@@ -1,0 +1,59 @@
+"""Every failure is one of three kinds, and its kind alone decides what happens next.
+
+A configuration error stays until somebody changes something: it is never retried. A transient error goes away by
+itself: it is retried with jitter inside a budget. A defect is ours. The three map one to one onto the failure types of
+the Airbyte protocol, and which kind a database error is follows from its SQLSTATE or its driver class, never from its
+text: texts are translated and change between versions.
+
+A message is a sentence that says what happened; `remedy` says what to do. Neither ever holds a secret or a row's value.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class FailureType(str, Enum):
+    """The failure types of the Airbyte protocol (airbyte_protocol.yaml, AirbyteErrorTraceMessage)."""
+
+    CONFIG = "config_error"
+    TRANSIENT = "transient_error"
+    SYSTEM = "system_error"
+
+
+class ConnectorError(Exception):
+    """A failure with a sentence for the user, a remedy and, for the log, the technical detail."""
+
+    failure_type = FailureType.SYSTEM
+
+    def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.detail = detail
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, as the user reads it."""
+        return f"{self.message} {self.remedy}".strip()
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class ConfigurationError(ConnectorError):
+    """Somebody has to change a setting, a grant or the server before this can work; never retried."""
+
+    failure_type = FailureType.CONFIG
+
+
+class TransientError(ConnectorError):
+    """The same thing may work in a moment; retried with jitter inside a budget."""
+
+    failure_type = FailureType.TRANSIENT
+
+
+class DefectError(ConnectorError):
+    """The connector met something it should have handled: a bug of ours, to be reported."""
+
+    failure_type = FailureType.SYSTEM
