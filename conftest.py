@@ -1,0 +1,104 @@
+"""The servers as fixtures: every test that asks for one runs on all that this machine offers.
+
+Servers start when the first test needs them and once per session; databases are fresh for every test. `--server NAME`
+chooses. Where there is no Community edition server, the tests marked `community` are skipped and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import pytest
+
+from testkit.cluster import Cluster
+from testkit.database import Database
+from testkit.errors import NoServerError
+from testkit.roots import Root
+from testkit.servers import NO_COMMUNITY, Candidate, candidate, candidates
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        action="append",
+        metavar="NAME",
+        help="only on this server (see `python -m testkit list`); repeatable",
+    )
+
+
+@lru_cache(maxsize=1)
+def offered(chosen: tuple[str, ...]) -> list[Candidate]:
+    """The servers to test on, asked for once in a session."""
+    try:
+        return [candidate(name) for name in chosen] if chosen else candidates()
+    except NoServerError as reason:
+        raise pytest.UsageError(str(reason)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture in {"candidate", "community_candidate"}.intersection(metafunc.fixturenames):
+        servers = offered(tuple(metafunc.config.getoption("--server") or ()))
+        marked = metafunc.definition.get_closest_marker("community") is not None
+        if marked or fixture == "community_candidate":
+            servers = [one for one in servers if one.community or one.edition is None]
+        parameters = [pytest.param(one, id=one.label) for one in servers]
+        nothing = pytest.param(None, id="community", marks=pytest.mark.skip(reason=NO_COMMUNITY))
+        metafunc.parametrize(fixture, parameters or [nothing], scope="session")
+
+
+def opened(one: Candidate) -> Iterator[Cluster]:
+    """The running server of a session; a server that cannot be had fails its tests with one sentence."""
+    try:
+        if one.root is not None:
+            one.root()
+    except NoServerError as reason:
+        pytest.fail(str(reason), pytrace=False)
+    with one.open() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(candidate: Candidate) -> Iterator[Cluster]:
+    """A running server, one after the other of those offered; shared by all tests of the session."""
+    yield from opened(candidate)
+
+
+@pytest.fixture(scope="session")
+def community_server(community_candidate: Candidate) -> Iterator[Cluster]:
+    """A running Community edition server."""
+    for running in opened(community_candidate):
+        if not running.community:
+            pytest.skip(NO_COMMUNITY)
+        yield running
+
+
+@pytest.fixture
+def root(candidate: Candidate) -> Root:
+    """The root to start servers of a test's own from: to crash them, to set them up otherwise, to give them TLS."""
+    if candidate.root is None:
+        pytest.skip(
+            f"the server {candidate.label} is not the kit's own: it cannot be crashed or set up otherwise"
+        )
+    return candidate.root()
+
+
+@pytest.fixture
+def database(server: Cluster) -> Iterator[Database]:
+    """A fresh database with TimescaleDB."""
+    with server.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def community_database(community_server: Cluster) -> Iterator[Database]:
+    """A fresh database on a Community edition server."""
+    with community_server.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def plain_database(server: Cluster) -> Iterator[Database]:
+    """A fresh database without TimescaleDB."""
+    with server.database(extension=False) as fresh:
+        yield fresh

@@ -1,0 +1,45 @@
+"""`python -m testkit list` says which servers can be had, `python -m testkit prepare` makes them ready for work offline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from testkit.datadir import template
+from testkit.errors import KitError
+from testkit.servers import Candidate, candidates
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 1 when a server could not be prepared."""
+    parser = argparse.ArgumentParser(prog="python -m testkit", description=__doc__)
+    parser.add_argument("command", choices=("list", "prepare"))
+    command = parser.parse_args(arguments).command
+    if command == "list":
+        for one in candidates():
+            print(f"{one.name:<16} {one.label}")
+        return 0
+    return max([prepare(one) for one in candidates()], default=0)
+
+
+def prepare(one: Candidate) -> int:
+    """Make one server ready and print a line about it."""
+    try:
+        if one.root is not None:
+            root = one.root()
+            template(root)
+            print(
+                f"{root.name:<16} {root.label:<22} TimescaleDB {root.timescaledb}, PostgreSQL {root.postgres}",
+                flush=True,
+            )
+            return 0
+        with one.open() as running:
+            print(f"{one.name:<16} {running.label:<22} TimescaleDB {running.timescaledb}", flush=True)
+    except KitError as reason:
+        print(f"{one.name:<16} {reason}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

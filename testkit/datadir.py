@@ -1,0 +1,122 @@
+"""Data directories: one initialised template for each root, a copy of it for each server, no remains.
+
+The template holds the database that fresh test databases are copies of, so starting a server is a copy of some 50 MB and
+the start of a process. It belongs to a format number: a kit that makes templates otherwise makes its own.
+
+A server's folder lies inside its root, because the server sees nothing else. Its owner holds a lock on a file beside it;
+the kernel lets the lock go with the process, so a folder whose lock can be had is a dead server's, and is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from testkit.cluster import Address, make_template
+from testkit.keeper import ACCOUNT, run
+from testkit.postmaster import HOST, SETTINGS, Postmaster, free_port, write_settings
+from testkit.roots import Root, locked
+
+SUPERUSER = "postgres"
+FORMAT = 1
+FAST: Mapping[str, str | int] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "timescaledb.max_background_workers": 0,
+}
+
+
+class Folder:
+    """A server's own folder in its root, held as long as this process lives or until it is removed."""
+
+    def __init__(self, root: Root) -> None:
+        self.path = root.path / "srv" / f"run-{secrets.token_hex(4)}"
+        self._lock_path = self.path.with_suffix(".lock")
+        with locked(root.path / "srv/folders.lock"):
+            remove_remains(root)
+            self._lock: IO[str] = self._lock_path.open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path.mkdir(mode=0o700)
+        give(self.path)
+
+    def remove(self) -> None:
+        """Remove the folder and let go of it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock_path.unlink(missing_ok=True)
+        self._lock.close()
+
+
+def remove_remains(root: Root) -> None:
+    """Remove the folders of servers whose process was killed."""
+    for lock_path in (root.path / "srv").glob("run-*.lock"):
+        with lock_path.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(lock_path.with_suffix(""), ignore_errors=True)
+            lock_path.unlink()
+
+
+def give(path: Path) -> None:
+    """Make the server's user the owner; without root it is the caller, who owns everything already."""
+    if os.geteuid() == 0:
+        os.chown(path, ACCOUNT, ACCOUNT)
+
+
+def template(root: Root) -> Path:
+    """The root's initialised folder, made now if it is not there yet: `data` and `password`."""
+    path = root.path / "srv" / f"template-{FORMAT}"
+    (root.path / "srv").mkdir(exist_ok=True)
+    with locked(root.path / "srv/template.lock"):
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            initialise(root, partial)
+            partial.rename(path)
+    return path
+
+
+def initialise(root: Root, folder: Path) -> None:
+    """Make a folder with a fresh data directory that has the template database."""
+    folder.mkdir(mode=0o700)
+    give(folder)
+    password = f"canary-superuser-{secrets.token_hex(8)}"
+    secret = folder / "password"
+    secret.write_text(password)
+    give(secret)
+    inside = f"/{folder.relative_to(root.path)}"
+    run(
+        root,
+        "initdb",
+        f"--pgdata={inside}/data",
+        f"--username={SUPERUSER}",
+        f"--pwfile={inside}/password",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+        "--no-instructions",
+    )
+    address = Address(HOST, free_port(), SUPERUSER, password)
+    hba = [f"host all all {HOST}/32 scram-sha-256"]
+    write_settings(folder / "data", {**SETTINGS, **FAST, "port": address.port}, hba)
+    postmaster = Postmaster(root, folder)
+    postmaster.start(address.conninfo("postgres"))
+    try:
+        make_template(address)
+    finally:
+        postmaster.end(signal.SIGINT)
+    postmaster.log.unlink()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a folder's contents with owners and modes, by reference where the file system can."""
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{source}/.", target], check=True)

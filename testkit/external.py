@@ -1,0 +1,142 @@
+"""Servers that the kit does not control: a running one named by its URL, and a container.
+
+They give databases and roles, which is what most tests need; nobody can crash them or change their settings here.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from testkit.cluster import Address, Cluster, make_template
+from testkit.errors import KitError
+from testkit.roots import Edition
+
+URL_VARIABLE = "TIMESCALEDB_TEST_URL"
+PING_SECONDS = 2
+START_SECONDS = 120.0
+POLL_SECONDS = 0.2
+CONTAINER_PORT = 5432
+CONTAINER_SETTINGS = {
+    "wal_level": "logical",
+    "fsync": "off",
+    "max_wal_senders": 10,
+    "max_replication_slots": 10,
+    "timescaledb.telemetry_level": "off",
+}
+
+
+class RunningServer(Cluster):
+    """A server that runs anyway; what it is, it is asked."""
+
+    def __init__(self, name: str, address: Address, template: str) -> None:
+        self.name = name
+        self.address = address
+        self._template = template
+        with self.connect() as connection:
+            self.postgres = connection.info.server_version // 10000
+            found = connection.execute(
+                "SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'"
+            ).fetchone()
+            if found is None:
+                raise KitError(f"the server {name} has no TimescaleDB")
+            self.timescaledb = str(found[0])
+            # The setting is known to a session only once the library is loaded, and then in every database.
+            connection.execute("LOAD 'timescaledb'")
+            licence = connection.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
+        self.edition = Edition.COMMUNITY if licence == ("timescale",) else Edition.APACHE
+
+    @property
+    def template(self) -> str:
+        """The database with the extension of which fresh ones are copies."""
+        return self._template
+
+
+@contextmanager
+def at_address(name: str, address: Address) -> Iterator[RunningServer]:
+    """Use a running server for a while: with a template database of our own, dropped afterwards."""
+    template = f"testkit_template_{secrets.token_hex(4)}"
+    make_template(address, template)
+    try:
+        yield RunningServer(name, address, template)
+    finally:
+        with psycopg.connect(address.conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(template)))
+
+
+def at_url(url: str) -> Address:
+    """The address in a superuser's URL.
+
+    Raises:
+        KitError: it is no URL of a PostgreSQL server.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Without the reason: libpq repeats the URL in it, and the URL holds a password.
+        raise KitError(
+            f"{URL_VARIABLE} is not a URL like postgresql://user:password@host:port/database"
+        ) from None
+    return Address(
+        host=str(parts.get("host") or "localhost"),
+        port=int(parts.get("port") or 5432),
+        superuser=str(parts.get("user") or "postgres"),
+        password=str(parts.get("password") or ""),
+    )
+
+
+def docker_answers() -> bool:
+    """Whether a Docker engine answers within two seconds; a `docker` command alone means nothing."""
+    try:
+        import docker  # noqa: PLC0415 - costs time, and only machines without other servers get here
+
+        return bool(docker.from_env(timeout=PING_SECONDS).ping())
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, there is no engine for us
+        return False
+
+
+@contextmanager
+def in_container(image: str) -> Iterator[RunningServer]:
+    """A server in a container of an image, for as long as the block lasts."""
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - as above
+
+    password = f"canary-superuser-{secrets.token_hex(8)}"
+    settings = [word for name, value in CONTAINER_SETTINGS.items() for word in ("-c", f"{name}={value}")]
+    container = (
+        DockerContainer(image)
+        .with_env("POSTGRES_PASSWORD", password)
+        .with_exposed_ports(CONTAINER_PORT)
+        .with_command(["postgres", *settings])
+    )
+    with container:
+        port = int(container.get_exposed_port(CONTAINER_PORT))
+        address = Address(container.get_container_host_ip(), port, "postgres", password)
+        wait_until_it_answers(address)
+        with at_address(image, address) as server:
+            yield server
+
+
+def wait_until_it_answers(address: Address, seconds: float = START_SECONDS) -> None:
+    """Return when a connection succeeds.
+
+    Raises:
+        KitError: none did in so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            psycopg.connect(address.conninfo("postgres")).close()
+        except psycopg.OperationalError as reason:
+            if time.monotonic() > deadline:
+                raise KitError(
+                    f"the server at {address.host}:{address.port} does not answer: {reason}"
+                ) from None
+            time.sleep(POLL_SECONDS)
+        else:
+            return

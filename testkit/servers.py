@@ -1,0 +1,120 @@
+"""Which servers this machine can have, in order of preference.
+
+1. The server that TIMESCALEDB_TEST_URL names, and then no other.
+2. Containers, where a Docker engine answers.
+3. Debian's packages, prepared on first use.
+4. In addition to 2 or 3: every root put into the cache folder by hand, such as a Community edition build.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from testkit import debian
+from testkit.cluster import Cluster
+from testkit.errors import NoServerError
+from testkit.external import URL_VARIABLE, at_address, at_url, docker_answers, in_container
+from testkit.roots import Edition, Root, roots
+from testkit.server import Server
+
+IMAGES = ("timescale/timescaledb:latest-pg17", "timescale/timescaledb:latest-pg18")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A server that can be had: `open` starts it for a `with` block, `root` prepares the folder it runs from.
+
+    The edition is None where only the running server can tell. `root` is None where the server is not the kit's own.
+    """
+
+    name: str
+    label: str
+    edition: Edition | None
+    open: Callable[[], AbstractContextManager[Cluster]]
+    root: Callable[[], Root] | None = None
+
+    @property
+    def community(self) -> bool:
+        """Whether it is known to be the Community edition."""
+        return self.edition is Edition.COMMUNITY
+
+
+def candidates() -> list[Candidate]:
+    """All servers that this machine offers; nothing is downloaded or started by asking."""
+    if url := os.environ.get(URL_VARIABLE):
+        return [Candidate("url", "url", None, lambda: at_address("url", at_url(url)))]
+    found = {root.name: root for root in roots()}
+    own = {release.name: of_release(release, found.pop(release.name, None)) for release in debian.RELEASES}
+    placed = [of_root(root) for root in found.values()]
+    if docker_answers():
+        return [*map(of_image, IMAGES), *placed]
+    return [*own.values(), *placed]
+
+
+def of_root(root: Root) -> Candidate:
+    """A root that is there."""
+    return Candidate(root.name, root.label, root.edition, lambda: Server(root), lambda: root)
+
+
+def of_release(release: debian.Release, root: Root | None) -> Candidate:
+    """A Debian release, prepared already or not."""
+
+    def prepared() -> Root:
+        return root or debian.prepare(release)
+
+    name = root.label if root else release.label
+    return Candidate(release.name, name, Edition.APACHE, lambda: Server(prepared()), prepared)
+
+
+def of_image(image: str) -> Candidate:
+    """A container image; those of the makers are the Community edition."""
+    return Candidate(image.rpartition(":")[2], image, Edition.COMMUNITY, lambda: in_container(image))
+
+
+def candidate(name: str) -> Candidate:
+    """The server of this name or label.
+
+    Raises:
+        NoServerError: there is none; the message lists those there are.
+    """
+    offered = candidates()
+    for one in offered:
+        if name in {one.name, one.label}:
+            return one
+    names = ", ".join(f"{one.name} ({one.label})" for one in offered)
+    raise NoServerError(f"There is no server called {name}; there are: {names}.")
+
+
+@contextmanager
+def server(name: str | None = None, *, community: bool = False) -> Iterator[Cluster]:
+    """Start the named server, or the first of the wanted edition that can be had; for demo and benchmarks.
+
+    Raises:
+        NoServerError: none can be had; the message is fit to be printed.
+    """
+    if name is not None:
+        offered = [candidate(name)]
+    else:
+        offered = [one for one in candidates() if one.community or not community]
+    reasons = []
+    for one in offered:
+        opened = one.open
+        try:
+            if one.root is not None:
+                one.root()
+        except NoServerError as reason:
+            reasons.append(str(reason))
+            continue
+        with opened() as running:
+            yield running
+            return
+    raise NoServerError(reasons[0] if reasons else NO_COMMUNITY)
+
+
+NO_COMMUNITY = (
+    "There is no Community edition server: start Docker, or put a server root with one into the servers folder of "
+    "the cache."
+)
