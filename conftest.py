@@ -1,7 +1,8 @@
 """The servers as fixtures: every test that asks for one runs on all that this machine offers.
 
-Servers start when the first test needs them and once per session; databases are fresh for every test. `--server NAME`
-chooses. Where there is no Community edition server, the tests marked `community` are skipped and say so.
+Servers start when the first test needs them and once per session; databases are fresh for every test.
+`--server NAME` chooses. Where there is no Community edition server, the tests marked `community` are skipped
+and say so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from testkit.servers import NO_COMMUNITY, Candidate, candidate, candidates
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--server`."""
     parser.addoption(
         "--server",
         action="append",
@@ -37,6 +39,7 @@ def offered(chosen: tuple[str, ...]) -> list[Candidate]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each server that it can run on; skip it, with the reason, where there is none."""
     for fixture in {"candidate", "community_candidate"}.intersection(metafunc.fixturenames):
         servers = offered(tuple(metafunc.config.getoption("--server") or ()))
         marked = metafunc.definition.get_closest_marker("community") is not None
@@ -75,7 +78,7 @@ def community_server(community_candidate: Candidate) -> Iterator[Cluster]:
 
 @pytest.fixture
 def root(candidate: Candidate) -> Root:
-    """The root to start servers of a test's own from: to crash them, to set them up otherwise, to give them TLS."""
+    """Where to start servers of a test's own from: to crash them, or with other settings, or with TLS."""
     if candidate.root is None:
         pytest.skip(
             f"the server {candidate.label} is not the kit's own: it cannot be crashed or set up otherwise"

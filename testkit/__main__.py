@@ -1,4 +1,7 @@
-"""`python -m testkit list` says which servers can be had, `python -m testkit prepare` makes them ready for work offline."""
+"""The servers on the command line.
+
+`python -m testkit list` says which can be had; `python -m testkit prepare` makes them ready for work offline.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from testkit.servers import Candidate, candidates
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 1 when a server could not be prepared."""
-    parser = argparse.ArgumentParser(prog="python -m testkit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m testkit", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("command", choices=("list", "prepare"))
     command = parser.parse_args(arguments).command
     if command == "list":
@@ -28,10 +33,8 @@ def prepare(one: Candidate) -> int:
         if one.root is not None:
             root = one.root()
             template(root)
-            print(
-                f"{root.name:<16} {root.label:<22} TimescaleDB {root.timescaledb}, PostgreSQL {root.postgres}",
-                flush=True,
-            )
+            versions = f"TimescaleDB {root.timescaledb}, PostgreSQL {root.postgres}"
+            print(f"{root.name:<16} {root.label:<22} {versions}", flush=True)
             return 0
         with one.open() as running:
             print(f"{one.name:<16} {running.label:<22} TimescaleDB {running.timescaledb}", flush=True)

@@ -1,9 +1,10 @@
 """Fetch Debian packages of another release with the machine's own apt, without touching the machine.
 
-apt runs with private state, private cache and a private configuration, so neither root nor the machine's package lists
-are needed. Only the machine's `Acquire` settings (its proxy) are taken over: its hooks would act on its own caches. The
-mirror is the one that the machine already trusts: it is read from its apt sources, with another release put in. An
-empty status file makes the resolver believe that nothing is installed, so its answer is the whole closure.
+apt runs with private state, private cache and a private configuration, so neither root nor the machine's
+package lists are needed. Only the machine's `Acquire` settings (its proxy) are taken over: its hooks would
+act on its own caches. The mirror is the one that the machine already trusts: it is read from its apt sources,
+with another release put in. An empty status file makes the resolver believe that nothing is installed, so its
+answer is the whole closure.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from pathlib import Path
 from testkit.errors import KitError
 
 MIRROR_VARIABLE = "SOURCE_TIMESCALEDB_MIRROR"
-RELEASES = frozenset(
-    ["stable", "testing", "unstable", "oldstable", "oldoldstable", "sid", "buster", "bullseye", "bookworm", "trixie", "forky", "duke"]
-)
+RELEASES = {"stable", "testing", "unstable", "oldstable", "oldoldstable", "sid"}
+RELEASES |= {"buster", "bullseye", "bookworm", "trixie", "forky", "duke"}
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -31,7 +31,7 @@ SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Where Debian's main archive is, and the key file that vouches for it ("" means apt's own trusted keys)."""
+    """Where Debian's main archive is, and the key file for it ("" means apt's own trusted keys)."""
 
     uri: str
     signed_by: str = ""
@@ -66,7 +66,7 @@ def mirrors_of_stanzas(text: str) -> Iterator[Mirror]:
 
 
 def holds_debian_main(uri: str, suites: list[str], components: list[str]) -> bool:
-    """Whether a source is Debian's main archive: not security, not another vendor's packages for a Debian release."""
+    """Whether a source is Debian's main archive: neither security nor another vendor's packages."""
     return "main" in components and not RELEASES.isdisjoint(suites) and "security" not in uri
 
 

@@ -1,8 +1,8 @@
 """A running server in which databases and roles can be made: the part that every kind of server has.
 
-A database of a test is cheap because it is a copy of a template that already has the extension: about a tenth of a second
-instead of one. TimescaleDB starts a worker in every database that allows connections, and a database with a connection
-cannot be a template; so the template allows none.
+A database of a test is cheap because it is a copy of a template that already has the extension: about a tenth
+of a second instead of one. TimescaleDB starts a worker in every database that allows connections, and a
+database with a connection cannot be a template; so the template allows none.
 """
 
 from __future__ import annotations
@@ -42,6 +42,14 @@ class Address:
         }
         return make_conninfo("", **{**facts, **options})
 
+    def answers(self) -> bool:
+        """Whether the server accepts a connection now."""
+        try:
+            psycopg.connect(self.conninfo("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
 
 class Cluster:
     """A running server; subclasses know how it was started and what else can be done to it."""
@@ -74,7 +82,7 @@ class Cluster:
             extension: whether it has TimescaleDB.
         """
         return Database(
-            self, name or f"test_{secrets.token_hex(4)}", template=self.template if extension else "template1"
+            self, name or f"test_{secrets.token_hex(4)}", template=self.template if extension else "template0"
         )
 
     @property

@@ -1,8 +1,8 @@
-"""A database of a test's own, with the two roles that matter: one owns the tables, the other is the connector's.
+"""A database of a test's own, with two roles: one owns the tables, the other is the connector's.
 
-The reader starts with the least that can be: CONNECT, and USAGE on `public`. Whatever else a test needs it grants, so a
-test shows what the connector needs. Passwords are canaries: strings that occur nowhere else, so that a test can look for
-them in everything that was printed.
+The reader starts with the least that can be: CONNECT, and USAGE on `public`. Whatever else a test needs it
+grants, so a test shows what the connector needs. Passwords are canaries: strings that occur nowhere else, so
+that a test can look for them in everything that was printed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Params, Query
+from psycopg.abc import Params
+from psycopg.abc import QueryNoTemplate as NonTemplateQuery
 from typing_extensions import Self
 
 if TYPE_CHECKING:
@@ -127,15 +128,15 @@ class Database:
         """The superuser's autocommit session in this database."""
         return self.session("superuser")
 
-    def execute(self, query: Query, params: Params | None = None) -> None:
+    def execute(self, query: NonTemplateQuery, params: Params | None = None) -> None:
         """Run statements as the owner, each committed at once."""
         self.session("owner").execute(query, params)
 
-    def rows(self, query: Query, params: Params | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, query: NonTemplateQuery, params: Params | None = None) -> list[tuple[Any, ...]]:
         """What a query returns to the owner."""
         return self.session("owner").execute(query, params).fetchall()
 
-    def value(self, query: Query, params: Params | None = None) -> Any:
+    def value(self, query: NonTemplateQuery, params: Params | None = None) -> Any:
         """The one value of a query's one row."""
         ((only,),) = self.rows(query, params)
         return only
@@ -150,7 +151,7 @@ class Database:
             )
 
     def grant_replication(self) -> None:
-        """Let the reader use replication slots, and make temporary tables (a catalog change that CDC needs)."""
+        """Let the reader use replication slots and make temporary tables (CDC needs a catalog change)."""
         self.as_superuser().execute(self._named("ALTER ROLE {reader} REPLICATION"))
         self.as_superuser().execute(self._named("GRANT TEMPORARY ON DATABASE {database} TO {reader}"))
 

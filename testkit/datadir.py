@@ -1,10 +1,12 @@
 """Data directories: one initialised template for each root, a copy of it for each server, no remains.
 
-The template holds the database that fresh test databases are copies of, so starting a server is a copy of some 50 MB and
-the start of a process. It belongs to a format number: a kit that makes templates otherwise makes its own.
+The template holds the database that fresh test databases are copies of, so starting a server is a copy of
+some 50 MB and the start of a process. It belongs to a format number: a kit that makes templates otherwise
+makes its own.
 
-A server's folder lies inside its root, because the server sees nothing else. Its owner holds a lock on a file beside it;
-the kernel lets the lock go with the process, so a folder whose lock can be had is a dead server's, and is removed.
+A server's folder lies inside its root, because the server sees nothing else. Its owner holds a lock on a file
+beside it; the kernel lets the lock go with the process, so a folder whose lock can be had is a dead server's,
+and is removed.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def initialise(root: Root, folder: Path) -> None:
     hba = [f"host all all {HOST}/32 scram-sha-256"]
     write_settings(folder / "data", {**SETTINGS, **FAST, "port": address.port}, hba)
     postmaster = Postmaster(root, folder)
-    postmaster.start(address.conninfo("postgres"))
+    postmaster.start(address)
     try:
         make_template(address)
     finally:

@@ -1,8 +1,8 @@
-"""Server roots made of Debian's own packages, for machines without Docker: nothing is installed, nothing is compiled.
+"""Server roots made of Debian's own packages: for machines without Docker, nothing installed or compiled.
 
-Debian carries PostgreSQL and the Apache edition of TimescaleDB. The packages of a release are downloaded with all they
-need and unpacked side by side; no installation script is run. What those scripts would have made, and PostgreSQL misses,
-is made here: the links of the merged `/usr`, a shell, an account.
+Debian carries PostgreSQL and the Apache edition of TimescaleDB. The packages of a release are downloaded with
+all they need and unpacked side by side; no installation script is run. What those scripts would have made,
+and PostgreSQL misses, is made here: the links of the merged `/usr`, a shell, an account.
 
 Downloads are kept together with their list, so a second preparation needs no network.
 """
@@ -54,8 +54,8 @@ def prepare(release: Release, cache: Path | None = None) -> Root:
     """The root of a release, made now if it is not in the cache yet.
 
     Raises:
-        NoServerError: nothing is cached and the packages cannot be had; its message is one sentence of what was tried
-            and one of what to do.
+        NoServerError: nothing is cached and the packages cannot be had; its message is one sentence of what
+            was tried and one of what to do.
     """
     cache = cache or cache_folder()
     path = cache / "servers" / release.name
@@ -71,8 +71,6 @@ def make(release: Release, path: Path, cache: Path) -> Root:
         with tempfile.TemporaryDirectory(prefix=f".{release.name}-", dir=path.parent) as parent:
             fresh = Path(parent) / release.name
             unpack(archives, fresh)
-            if recognise(fresh) is None:
-                raise KitError("the downloaded packages hold no PostgreSQL with TimescaleDB")
             fresh.rename(path)
     except (KitError, OSError, subprocess.CalledProcessError) as reason:
         raise NoServerError(
@@ -80,7 +78,7 @@ def make(release: Release, path: Path, cache: Path) -> Root:
             f"from Debian {release.name} failed because {sentence(reason)}. {REMEDY}"
         ) from None
     root = recognise(path)
-    assert root is not None, "it was recognised before the rename"
+    assert root is not None, "unpack recognised it"
     return root
 
 
@@ -110,7 +108,11 @@ def packages(release: Release, downloads: Path) -> list[Path]:
 
 
 def unpack(archives: list[Path], root: Path) -> None:
-    """Lay the packages out in a folder and add what their installation scripts would have made."""
+    """Lay the packages out in a folder and add what their installation scripts would have made.
+
+    Raises:
+        KitError: the result is no server.
+    """
     root.mkdir(parents=True)
     root.chmod(0o755)
     for folder in ("bin", "sbin", "lib", "lib64"):
@@ -126,3 +128,5 @@ def unpack(archives: list[Path], root: Path) -> None:
         shell.symlink_to("dash")
     (root / "etc/passwd").write_text(f"root:x:0:0::/:/bin/sh\npostgres:x:{ACCOUNT}:{ACCOUNT}::/:/bin/sh\n")
     (root / "etc/group").write_text(f"root:x:0:\npostgres:x:{ACCOUNT}:\n")
+    if recognise(root) is None:
+        raise KitError("the downloaded packages hold no PostgreSQL with TimescaleDB")

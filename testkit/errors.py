@@ -1,4 +1,4 @@
-"""What the kit cannot do it says in one sentence, so that a demo can print it and stop without a traceback."""
+"""What the kit cannot do it says in one sentence, so that a demo can print it and stop."""
 
 from __future__ import annotations
 

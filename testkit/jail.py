@@ -1,15 +1,16 @@
 """Run one command inside a server root, and make sure that it never outlives whoever asked for it.
 
-The servers come from a newer Debian than the machine's own, so they need their own libraries: the command runs with the
-root as its `/`. Root enters by `chroot`; anybody else through a user namespace that maps the server's user to the caller,
-because PostgreSQL refuses to run as user 0. Where the kernel allows it the command also gets a process namespace of
-which it is process 1, own System V IPC, and an own `/dev/shm`.
+The servers come from a newer Debian than the machine's own, so they need their own libraries: the command
+runs with the root as its `/`. Root enters by `chroot`; anybody else through a user namespace that maps the
+server's user to the caller, because PostgreSQL refuses to run as user 0. Where the kernel allows it the
+command also gets a process namespace of which it is process 1, own System V IPC, and an own `/dev/shm`.
 
-Why nothing is left running: this program (the keeper) reads its standard input, a pipe whose other end only the asking
-process holds. When that process ends, in whatever way, the kernel closes the pipe and the keeper kills the command.
-When the keeper itself is killed, the kernel sends SIGKILL to the command (`PR_SET_PDEATHSIG`, bound to the keeper's main
-thread, which lives as long as the keeper). Killing process 1 of a namespace kills everything in it. Without a process
-namespace PostgreSQL's own children notice their postmaster's death and exit.
+Why nothing is left running: this program (the keeper) reads its standard input, a pipe whose other end only
+the asking process holds. When that process ends, in whatever way, the kernel closes the pipe and the keeper
+kills the command. When the keeper itself is killed, the kernel sends SIGKILL to the command
+(`PR_SET_PDEATHSIG`, bound to the keeper's main thread, which lives as long as the keeper). Killing process 1
+of a namespace kills everything in it. Without a process namespace PostgreSQL's own children notice their
+postmaster's death and exit.
 
 The pipe is also the way to the command: a line with a signal's name is passed on as that signal.
 
@@ -44,7 +45,7 @@ def check(result: int, what: str) -> None:
 
 
 def mount(source: str, target: Path, kind: str | None, flags: int, options: str | None = None) -> None:
-    """mount(2)."""
+    """Mount a file system or a folder, or change how a mount spreads."""
     result = libc.mount(
         source.encode(),
         os.fsencode(target),
@@ -109,7 +110,7 @@ def become_the_command(root: Path, uid: int, command: list[str], alive: int) -> 
 
 
 def watch(child: int, ended: int) -> int:
-    """Pass lines of standard input on as signals until the child ends; return its exit code (128 + n after signal n).
+    """Pass lines of standard input on as signals until the child ends; return its exit code (128 + signal).
 
     A loop and not a thread: a process whose children get a process namespace may have no second thread.
     """

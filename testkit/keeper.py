@@ -25,7 +25,7 @@ LOG_SHOWN = 2000
 
 
 class Keeper:
-    """One command in a root. It is killed when `close` is called, when this process ends, or with its keeper."""
+    """One command in a root; killed by `close`, when this process ends, or with its keeper."""
 
     def __init__(
         self, root: Root, command: list[str], log: IO[bytes], environment: Mapping[str, str] | None = None
@@ -93,7 +93,7 @@ def run(root: Root, program: str, *arguments: str, environment: Mapping[str, str
         KitError: it failed; the message ends with what it said.
     """
     read, write = os.pipe()
-    with open(read, "rb") as output, open(write, "wb") as log:
+    with os.fdopen(read, "rb") as output, os.fdopen(write, "wb") as log:
         keeper = Keeper(root, [f"{root.programs}/{program}", *arguments], log, environment)
         log.close()
         said = output.read().decode(errors="replace").strip()

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import psycopg
-
+from testkit.cluster import Address
 from testkit.errors import KitError
 from testkit.keeper import Keeper
 from testkit.roots import Root
@@ -81,7 +80,7 @@ class Postmaster:
             raise KitError(f"the server {self.root.label} is not running")
         return self._keeper
 
-    def start(self, conninfo: str) -> None:
+    def start(self, address: Address) -> None:
         """Start and return when the server answers.
 
         Raises:
@@ -92,15 +91,10 @@ class Postmaster:
         with self.log.open("ab") as log:
             self._keeper = Keeper(self.root, [f"{self.root.programs}/postgres", "-D", data], log)
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if not self._keeper.running:
-                break
-            try:
-                psycopg.connect(conninfo).close()
-            except psycopg.OperationalError:
-                time.sleep(POLL_SECONDS)
-            else:
+        while self._keeper.running and time.monotonic() < deadline:
+            if address.answers():
                 return
+            time.sleep(POLL_SECONDS)
         self._keeper.close()
         raise KitError(f"the server {self.root.label} did not start: {self.last_words()}")
 

@@ -1,10 +1,12 @@
 """Server roots: folders that hold a whole PostgreSQL with TimescaleDB, from whatever source.
 
-A root is recognised by what is in it, not by a register: a folder in `<cache>/servers` with a `postgres` program is a
-server, its version is what its own files say, and its edition is Community exactly when the library with the Timescale
-licensed half (`timescaledb-tsl-*.so`) is there. So a root put there by hand is found and used like any other.
+A root is recognised by what is in it, not by a register: a folder in `<cache>/servers` with a `postgres`
+program is a server, its version is what its own files say, and its edition is Community exactly when the
+library with the Timescale licensed half (`timescaledb-tsl-*.so`) is there. So a root put there by hand is
+found and used like any other.
 
-Roots appear under their name by one rename, when they are complete, and one process at a time prepares (a lock on a file).
+Roots appear under their name by one rename, when they are complete, and one process at a time prepares (a
+lock on a file).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A PostgreSQL server of a test's own, started from a root in about a second.
 
-`fsync` is off unless asked for: a crash of the server is not a crash of the machine, so what it wrote is still in the
-page cache, and even `crash` loses no more than it would with `fsync` on.
+`fsync` is off unless asked for: a crash of the server is not a crash of the machine, so what it wrote is
+still in the page cache, and even `crash` loses no more than it would with `fsync` on.
 
-Guarantee: a server ends with the process that started it, even when that process is killed with SIGKILL (see `jail` for
-why). Its folder is removed by `stop`, else by the next server of the same root.
+Guarantee: a server ends with the process that started it, even when that process is killed with SIGKILL (see
+`jail` for why). Its folder is removed by `stop`, else by the next server of the same root.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ class Server(Cluster):
             root: where its programs are.
             fsync: whether it waits for the disk.
             settings: more settings of postgresql.conf, or others than the kit's.
-            hba: lines of pg_hba.conf that come before the kit's own (everybody from 127.0.0.1 with a password) and
-                after the superuser's.
+            hba: lines of pg_hba.conf that come before the kit's own (everybody from 127.0.0.1 with a
+                password) and after the superuser's.
             tls: files by setting, `ssl_cert_file`, `ssl_key_file`, `ssl_ca_file`; TLS is off without.
-            own_identity: a system identifier of its own, which the servers of a root otherwise share (and two seconds).
+            own_identity: a system identifier of its own, which the servers of a root otherwise share (and two
+                seconds).
         """
         durability: Settings = {"fsync": "on"} if fsync else {"fsync": "off", "full_page_writes": "off"}
         self.root = root
@@ -94,13 +95,13 @@ class Server(Cluster):
         return self._postmaster is not None and self._postmaster.running
 
     def start(self) -> Self:
-        """Start it: with a fresh data directory the first time, afterwards with the one it has, on the same port.
+        """Start it, the first time with a fresh data directory, afterwards with the same one and port.
 
         Raises:
             KitError: it does not start; the message ends with its log.
         """
         if self._postmaster is not None:
-            self._postmaster.start(self.address.conninfo("postgres"))
+            self._postmaster.start(self.address)
             return self
         self._folder = Folder(self.root)
         try:
@@ -125,7 +126,7 @@ class Server(Cluster):
             self.address = replace(self.address, port=free_port())
             self.configure()
             try:
-                postmaster.start(self.address.conninfo("postgres"))
+                postmaster.start(self.address)
             except KitError:
                 # Another process can take the port between our look and the server's.
                 if attempt == START_ATTEMPTS or "could not bind" not in postmaster.last_words():
@@ -166,7 +167,7 @@ class Server(Cluster):
             self._postmaster.end(signal.SIGINT)
 
     def crash(self) -> None:
-        """End it as a crash would (`pg_ctl -m immediate`): no checkpoint, and recovery at the next `start`."""
+        """End it as a crash would (`pg_ctl -m immediate`); the next `start` recovers it."""
         if self._postmaster is not None:
             self._postmaster.end(signal.SIGQUIT)
 
@@ -185,7 +186,7 @@ class Server(Cluster):
             self._folder = None
 
     def signal_backend(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to the server process that `pg_stat_activity` or `pg_replication_slots` calls `pid`."""
+        """Signal the server process that `pg_stat_activity` or `pg_replication_slots` calls `pid`."""
         if self._postmaster is None:
             raise KitError(f"{self!r} was not started")
         self._postmaster.keeper.process(pid).send_signal(number)

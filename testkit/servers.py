@@ -27,7 +27,8 @@ IMAGES = ("timescale/timescaledb:latest-pg17", "timescale/timescaledb:latest-pg1
 class Candidate:
     """A server that can be had: `open` starts it for a `with` block, `root` prepares the folder it runs from.
 
-    The edition is None where only the running server can tell. `root` is None where the server is not the kit's own.
+    The edition is None where only the running server can tell. `root` is None where the server is not the
+    kit's own.
     """
 
     name: str
@@ -115,6 +116,6 @@ def server(name: str | None = None, *, community: bool = False) -> Iterator[Clus
 
 
 NO_COMMUNITY = (
-    "There is no Community edition server: start Docker, or put a server root with one into the servers folder of "
-    "the cache."
+    "There is no Community edition server: start Docker, "
+    "or put a server root with one into the servers folder of the cache."
 )
