@@ -1,0 +1,1 @@
+"""Everything that talks to PostgreSQL: connections, the pool of readers, retries, and why one failed."""
