@@ -44,10 +44,17 @@ class Release:
 
 RELEASES = (Release("trixie", 17, "2.19.3"), Release("forky", 18, "2.31.1"))
 
+TOOLS = ("apt-get", "apt-config", "dpkg", "dpkg-deb")
+
 REMEDY = (
     "Set TIMESCALEDB_TEST_URL to the superuser URL of a running TimescaleDB, or start Docker, "
     "or connect to the machine's Debian mirror."
 )
+
+
+def possible() -> bool:
+    """Whether this machine has Debian's tools; only a try shows whether it has a mirror."""
+    return all(shutil.which(tool) for tool in TOOLS)
 
 
 def prepare(release: Release, cache: Path | None = None) -> Root:
@@ -97,9 +104,8 @@ def packages(release: Release, downloads: Path) -> list[Path]:
         kept = [downloads / line for line in listed.read_text().splitlines()]
         if all(path.exists() for path in kept):
             return kept
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise KitError(f"this machine has no {tool}")
+    if not possible():
+        raise KitError(f"this machine lacks one of {', '.join(TOOLS)}")
     archives = PrivateApt(downloads, release.name, find_mirror()).download(release.packages)
     partial = downloads / "packages.txt.partial"
     partial.write_text("".join(f"{path.relative_to(downloads)}\n" for path in archives))

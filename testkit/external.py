@@ -9,21 +9,21 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from testkit.cluster import Address, Cluster, make_template
-from testkit.errors import KitError
+from testkit.errors import KitError, NoServerError
 from testkit.roots import Edition
 
 URL_VARIABLE = "TIMESCALEDB_TEST_URL"
 PING_SECONDS = 2
 START_SECONDS = 120.0
 POLL_SECONDS = 0.2
-CONTAINER_PORT = 5432
+DEFAULT_PORT = 5432
 CONTAINER_SETTINGS = {
     "wal_level": "logical",
     "fsync": "off",
@@ -79,14 +79,14 @@ def at_url(url: str) -> Address:
     """
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
+        port = int(parts.get("port") or DEFAULT_PORT)
+    except (psycopg.ProgrammingError, ValueError):
         # Without the reason: libpq repeats the URL in it, and the URL holds a password.
-        raise KitError(
-            f"{URL_VARIABLE} is not a URL like postgresql://user:password@host:port/database"
-        ) from None
+        example = "postgresql://user:password@host:port/database"
+        raise KitError(f"{URL_VARIABLE} is not a URL like {example}") from None
     return Address(
         host=str(parts.get("host") or "localhost"),
-        port=int(parts.get("port") or 5432),
+        port=port,
         superuser=str(parts.get("user") or "postgres"),
         password=str(parts.get("password") or ""),
     )
@@ -113,11 +113,15 @@ def in_container(image: str) -> Iterator[RunningServer]:
     container = (
         DockerContainer(image)
         .with_env("POSTGRES_PASSWORD", password)
-        .with_exposed_ports(CONTAINER_PORT)
+        .with_exposed_ports(DEFAULT_PORT)
         .with_command(["postgres", *settings])
     )
-    with container:
-        port = int(container.get_exposed_port(CONTAINER_PORT))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(container)
+        except Exception as reason:
+            raise NoServerError(f"The container image {image} cannot be started: {reason}") from reason
+        port = int(container.get_exposed_port(DEFAULT_PORT))
         address = Address(container.get_container_host_ip(), port, "postgres", password)
         wait_until_it_answers(address)
         with at_address(image, address) as server:

@@ -82,6 +82,9 @@ def mount_devices(root: Path) -> None:
 
 def make_devices(root: Path) -> None:
     """Without mounts the root gets device nodes of its own; the four are all that PostgreSQL opens."""
+    shared_memory = root / "dev/shm"
+    shared_memory.mkdir(exist_ok=True)
+    shared_memory.chmod(0o1777)
     for name, (major, minor) in DEVICES.items():
         node = root / "dev" / name
         if not node.exists():

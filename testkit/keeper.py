@@ -71,6 +71,12 @@ class Keeper:
             self._process.stdin.close()
         self._process.wait()
 
+    @property
+    def command(self) -> psutil.Process:
+        """The command's own process, seen from outside."""
+        (child,) = psutil.Process(self._process.pid).children()
+        return child
+
     def process(self, pid: int) -> psutil.Process:
         """The process that calls itself `pid` inside (as `pg_stat_activity` shows it), seen from outside.
 

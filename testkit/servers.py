@@ -2,15 +2,15 @@
 
 1. The server that TIMESCALEDB_TEST_URL names, and then no other.
 2. Containers, where a Docker engine answers.
-3. Debian's packages, prepared on first use.
-4. In addition to 2 or 3: every root put into the cache folder by hand, such as a Community edition build.
+3. Debian's packages, prepared on first use; with Docker only where the machine has Debian's tools.
+4. In addition to 2 and 3: every root put into the cache folder by hand, such as a Community edition build.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from testkit import debian
@@ -48,11 +48,14 @@ def candidates() -> list[Candidate]:
     if url := os.environ.get(URL_VARIABLE):
         return [Candidate("url", "url", None, lambda: at_address("url", at_url(url)))]
     found = {root.name: root for root in roots()}
-    own = {release.name: of_release(release, found.pop(release.name, None)) for release in debian.RELEASES}
+    prepared = [found.pop(release.name, None) for release in debian.RELEASES]
+    own = [of_release(release, root) for release, root in zip(debian.RELEASES, prepared, strict=True)]
     placed = [of_root(root) for root in found.values()]
-    if docker_answers():
-        return [*map(of_image, IMAGES), *placed]
-    return [*own.values(), *placed]
+    if not docker_answers():
+        return [*own, *placed]
+    # A container cannot be crashed or given settings, so tests of faults want a server of the kit's own besides.
+    possible = debian.possible() or all(prepared)
+    return [*map(of_image, IMAGES), *(own if possible else ()), *placed]
 
 
 def of_root(root: Root) -> Candidate:
@@ -100,19 +103,17 @@ def server(name: str | None = None, *, community: bool = False) -> Iterator[Clus
         offered = [candidate(name)]
     else:
         offered = [one for one in candidates() if one.community or not community]
-    reasons = []
-    for one in offered:
-        opened = one.open
-        try:
-            if one.root is not None:
-                one.root()
-        except NoServerError as reason:
-            reasons.append(str(reason))
-            continue
-        with opened() as running:
-            yield running
-            return
-    raise NoServerError(reasons[0] if reasons else NO_COMMUNITY)
+    reasons = [NO_COMMUNITY] if community else []
+    with ExitStack() as stack:
+        for one in offered:
+            try:
+                running = stack.enter_context(one.open())
+            except NoServerError as reason:
+                reasons.append(str(reason))
+            else:
+                yield running
+                return
+    raise NoServerError(reasons[-1])
 
 
 NO_COMMUNITY = (

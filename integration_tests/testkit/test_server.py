@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ ORPHAN = """
 import sys, time
 from testkit.servers import candidate
 with candidate(sys.argv[1]).open() as server:
-    print(server._postmaster.keeper.process(1).pid, server.folder, flush=True)
+    print(server._postmaster.keeper.command.pid, server.folder, flush=True)
     time.sleep(60)
 """
 
@@ -150,16 +149,15 @@ def test_tls_is_spoken_with_the_files_of_the_caller(root: Root, tmp_path: Path) 
 def test_nothing_remains_of_a_server_after_its_block(root: Root) -> None:
     with Server(root) as server:
         assert server._postmaster is not None
-        postmaster, folder = server._postmaster.keeper.process(1).pid, server.folder
+        postmaster, folder = server._postmaster.keeper.command.pid, server.folder
 
     assert eventually(postmaster)
     assert eventually(folder)
 
 
 def test_a_server_ends_when_its_test_is_killed_and_its_folder_goes_with_the_next(root: Root) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", ORPHAN, root.name]
-    test = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+    test = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True)
     assert test.stdout is not None
     pid, folder = test.stdout.readline().split()
     assert psutil.pid_exists(int(pid))
@@ -175,7 +173,7 @@ def test_a_server_ends_when_its_test_is_killed_and_its_folder_goes_with_the_next
 def test_a_server_ends_when_its_keeper_is_killed(root: Root) -> None:
     with Server(root) as server:
         assert server._postmaster is not None
-        postmaster = server._postmaster.keeper.process(1)
+        postmaster = server._postmaster.keeper.command
         keeper = postmaster.parent()
         assert keeper is not None
 
