@@ -1,1 +1,5 @@
 """Airbyte source connector for TimescaleDB."""
+
+from source_timescaledb.source import SourceTimescaledb
+
+__all__ = ["SourceTimescaledb"]

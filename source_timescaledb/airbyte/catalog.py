@@ -1,0 +1,205 @@
+"""From the registry to the catalog we offer, and from the catalog a platform sends back to what is to be read.
+
+A stream is a relation under the name its user knows. Chunks, compressed relations and materialization tables never
+come this far: the registry does not list them. What comes back may be older than the database; a stream or column
+that is gone is that stream's error, with its name, and the other streams go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from airbyte_cdk.models import (
+    AirbyteCatalog,
+    AirbyteStream,
+    ConfiguredAirbyteCatalog,
+    ConfiguredAirbyteStream,
+    SyncMode,
+)
+
+from source_timescaledb.config.model import Configuration
+from source_timescaledb.errors import ConfigurationError
+from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
+from source_timescaledb.types.rendering import json_schema
+
+CHUNK_COLUMN: Final = "_ts_chunk"
+_CHUNK_SCHEMA: Final = {"type": ["null", "string"]}
+
+_ORDERED_TYPES: Final = frozenset(
+    (
+        *("int2", "int4", "int8", "oid", "numeric", "float4", "float8", "money"),
+        *("text", "varchar", "bpchar", "name", "uuid", "pg_lsn"),
+        *("date", "timestamp", "timestamptz", "time", "timetz"),
+    )
+)
+"""Types whose values a cursor can follow: totally ordered by the server, and written as text it reads back exactly."""
+
+_REFRESH: Final = "Refresh the source schema in the connection."
+
+
+class Mode(Enum):
+    """What a stream is asked for."""
+
+    FULL_REFRESH = "full_refresh"
+    CURSOR = "cursor"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """One configured stream, matched with the relation it names."""
+
+    name: QualifiedName
+    relation: Relation
+    mode: Mode
+    columns: tuple[str, ...]
+    """The selected columns, in the relation's order."""
+    cursor: str | None
+    metadata: bool
+    """Whether records carry the name of their chunk."""
+
+
+def offered(registry: Registry, configuration: Configuration) -> list[Relation]:
+    """The relations that become streams, by name; hypertables as the patterns choose."""
+    settings = configuration.timescaledb
+    return [
+        relation
+        for relation in registry.relations.values()
+        if relation.columns
+        and (relation.kind is not RelationKind.HYPERTABLE or settings.hypertables.selects(*relation.name))
+        and (relation.kind is not RelationKind.CONTINUOUS_AGGREGATE or settings.continuous_aggregates)
+    ]
+
+
+def airbyte_catalog(registry: Registry, configuration: Configuration) -> AirbyteCatalog:
+    """The catalog `discover` prints."""
+    metadata = configuration.timescaledb.emit_chunk_metadata
+    return AirbyteCatalog(
+        streams=[_stream(relation, metadata=metadata) for relation in offered(registry, configuration)]
+    )
+
+
+def _stream(relation: Relation, *, metadata: bool) -> AirbyteStream:
+    properties = {column.name: json_schema(column.type, column.typmod) for column in relation.columns}
+    if metadata and relation.hypertable is not None:
+        properties[CHUNK_COLUMN] = dict(_CHUNK_SCHEMA)
+    modes = [SyncMode.full_refresh]
+    if any(_can_be_cursor(relation, column.name) for column in relation.columns):
+        modes.append(SyncMode.incremental)
+    cursor = default_cursor(relation)
+    return AirbyteStream(
+        name=relation.name.name,
+        namespace=relation.name.schema,
+        json_schema={
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "object",
+            "properties": properties,
+        },
+        supported_sync_modes=modes,
+        source_defined_cursor=False,
+        default_cursor_field=[cursor] if cursor else None,
+        source_defined_primary_key=[[column] for column in relation.key] or None,
+        is_resumable=is_resumable(relation),
+    )
+
+
+def default_cursor(relation: Relation) -> str | None:
+    """The time dimension, if our role may read it and it can be followed."""
+    if relation.hypertable is None:
+        return None
+    time = relation.hypertable.time.column
+    return time if _can_be_cursor(relation, time) else None
+
+
+def is_resumable(relation: Relation) -> bool:
+    """Whether a full refresh has positions to go on from: chunks, or a key."""
+    return relation.hypertable is not None or bool(relation.key)
+
+
+def _can_be_cursor(relation: Relation, name: str) -> bool:
+    column = relation.column(name)
+    return column is not None and column.type.scalar_name in _ORDERED_TYPES
+
+
+def check_catalog(catalog: ConfiguredAirbyteCatalog) -> None:
+    """Refuse a catalog that asks for nothing, or for one stream twice.
+
+    Raises ConfigurationError.
+    """
+    if not catalog.streams:
+        raise ConfigurationError(
+            "The configured catalog selects no stream.",
+            remedy="Select at least one stream in the connection.",
+        )
+    counts = Counter(stream_name(configured) for configured in catalog.streams)
+    twice = sorted(str(name) for name, count in counts.items() if count > 1)
+    if twice:
+        raise ConfigurationError(
+            f"The configured catalog lists these streams more than once: {', '.join(twice)}.",
+            remedy="List every stream once.",
+        )
+
+
+def stream_name(configured: ConfiguredAirbyteStream) -> QualifiedName:
+    """A configured stream's name, in the schema `public` where it has no namespace."""
+    return QualifiedName(configured.stream.namespace or "public", configured.stream.name)
+
+
+def request(configured: ConfiguredAirbyteStream, relations: Iterable[Relation]) -> StreamRequest:
+    """Match a configured stream with the database as it is now.
+
+    Raises ConfigurationError if the stream, a selected column or the cursor is not there any more.
+    """
+    name = stream_name(configured)
+    relation = next((relation for relation in relations if relation.name == name), None)
+    if relation is None:
+        raise ConfigurationError(
+            f"Stream {name} is not in the database, or the role may not read it.",
+            remedy=f"Grant SELECT on it, or remove the stream. {_REFRESH}",
+        )
+    mode, cursor = _mode(configured, relation)
+    selected = _selected_columns(configured, relation)
+    return StreamRequest(
+        name=name,
+        relation=relation,
+        mode=mode,
+        columns=tuple(column.name for column in relation.columns if column.name in selected),
+        cursor=cursor,
+        metadata=CHUNK_COLUMN in selected and relation.hypertable is not None,
+    )
+
+
+def _selected_columns(configured: ConfiguredAirbyteStream, relation: Relation) -> frozenset[str]:
+    """What the platform left selected in the schema; everything where the schema lists nothing."""
+    properties: dict[str, Any] | None = (configured.stream.json_schema or {}).get("properties")
+    present = frozenset(column.name for column in relation.columns)
+    if properties is None:
+        return present
+    missing = sorted(set(properties) - present - {CHUNK_COLUMN})
+    if missing:
+        raise ConfigurationError(
+            f"Stream {relation.name} no longer has these columns, or the role may not read them: "
+            f"{', '.join(missing)}.",
+            remedy=_REFRESH,
+        )
+    return frozenset(properties)
+
+
+def _mode(configured: ConfiguredAirbyteStream, relation: Relation) -> tuple[Mode, str | None]:
+    """How the stream is read; whole where there is no cursor: PyAirbyte asks for incremental of every stream."""
+    if configured.sync_mode is SyncMode.full_refresh:
+        return Mode.FULL_REFRESH, None
+    path = configured.cursor_field or []
+    cursor = path[0] if path else default_cursor(relation)
+    if cursor is None:
+        return Mode.FULL_REFRESH, None
+    if len(path) > 1 or not _can_be_cursor(relation, cursor):
+        raise ConfigurationError(
+            f"Stream {relation.name} cannot follow the cursor {'.'.join(path or [cursor])}: "
+            "it is not a column of an ordered type.",
+            remedy="Choose a number, text, date, time or UUID column as the cursor, or full refresh.",
+        )
+    return Mode.CURSOR, cursor

@@ -1,0 +1,169 @@
+"""Settles, before a stream's first slice, what is read and from where: the start, or where another process stopped.
+
+Whatever a resumed read must see as the first one saw it comes from the state. Where the state cannot be gone on from,
+because the table was recreated or the settings now cut it differently, the stream starts over and the log says why:
+that repeats rows and loses none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from source_timescaledb.airbyte.catalog import Mode, StreamRequest
+from source_timescaledb.airbyte.session import Session
+from source_timescaledb.config.timescaledb import SnapshotOrder
+from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Span
+from source_timescaledb.hypertables.registry import read_chunks
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
+from source_timescaledb.snapshot.cursor import CursorRange, open_range
+from source_timescaledb.snapshot.key_plan import KeyPlan
+from source_timescaledb.snapshot.pace import Pace
+from source_timescaledb.snapshot.plan import Plan, WholePlan
+from source_timescaledb.snapshot.query import Selection
+from source_timescaledb.snapshot.window import window_since
+from source_timescaledb.state.model import ChunkProgress, KeyProgress, Progress, StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Everything settled before the first slice."""
+
+    plan: Plan
+    selection: Selection
+    cursor: CursorRange | None
+    estimated_rows: int
+    estimated_bytes: int
+
+
+def open_stream(session: Session, request: StreamRequest, before: StreamState | None) -> Opening:
+    """Settle a stream's read.
+
+    Raises ConnectorError.
+    """
+    name = request.name
+    relation = request.relation
+    chunks = list_chunks(session, request)
+    cursor = None
+    if request.mode is Mode.CURSOR:
+        assert request.cursor is not None
+        field, position = request.cursor, before.cursor if before else None
+        cursor = session.ask(
+            lambda connection: open_range(connection, relation, field, chunks, position),
+            f"Looking for the highest {request.cursor} of {name}",
+        )
+    plan = _plan(session, request, chunks, cursor, before.progress if before else None)
+    session.settle_replica()
+    rows, size = _estimate(request, chunks)
+    return Opening(
+        plan=plan,
+        selection=Selection(
+            relation, request.columns, cursor.condition if cursor else None, metadata=request.metadata
+        ),
+        cursor=cursor,
+        estimated_rows=rows,
+        estimated_bytes=size,
+    )
+
+
+def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
+    """The chunks of a stream that is read by chunk, with ids greater than `after`; none for any other.
+
+    Chunks in object storage are left out, with a warning. Raises ConnectorError.
+    """
+    hypertable, extension = request.relation.hypertable, session.extension
+    if hypertable is None or extension is None or not session.configuration.timescaledb.chunk_by_chunk:
+        return []
+    chunks = session.ask(
+        lambda connection: read_chunks(connection, extension, hypertable, after=after),
+        f"Listing the chunks of {request.name}",
+    )
+    if any(chunk.tiered for chunk in chunks):
+        session.logger.warning("Rows of %s in tiered storage are not read.", request.name)
+    return [chunk for chunk in chunks if not chunk.tiered]
+
+
+def usable_state(session: Session, request: StreamRequest, before: StreamState | None) -> StreamState | None:
+    """The state as far as this read can go on from it."""
+    if before is None:
+        return None
+    if before.state_type != _state_type(request.mode):
+        session.logger.info("%s was synced in another mode before: starting over.", request.name)
+        return None
+    if before.relation == request.relation.oid:
+        return before
+    session.logger.warning(
+        "%s was recreated since the last sync: an unfinished read starts over.", request.name
+    )
+    if before.state_type == "full_refresh":
+        return None
+    return before.model_copy(update={"progress": None})
+
+
+def _state_type(mode: Mode) -> str:
+    return "cursor_based" if mode is Mode.CURSOR else "full_refresh"
+
+
+def _plan(
+    session: Session,
+    request: StreamRequest,
+    chunks: list[Chunk],
+    cursor: CursorRange | None,
+    progress: Progress | None,
+) -> Plan:
+    settings = session.configuration.timescaledb
+    pace = Pace(limit=settings.max_transaction_seconds)
+    relation = request.relation
+    if relation.hypertable is not None and settings.chunk_by_chunk:
+        usable = progress if isinstance(progress, ChunkProgress) else None
+        if usable is not None and usable.hypertable != relation.hypertable.id:
+            usable = None
+        _tell_restart(session, request, progress, usable)
+        return ChunkPlan(
+            relation.hypertable,
+            chunks,
+            pace,
+            newest_first=settings.snapshot_order is SnapshotOrder.NEWEST_FIRST,
+            window=_window(session, request, cursor),
+            progress=usable,
+        )
+    if relation.hypertable is None and relation.key:
+        keyed = progress if isinstance(progress, KeyProgress) and progress.key == relation.key else None
+        _tell_restart(session, request, progress, keyed)
+        return KeyPlan(relation.key, pace, keyed)
+    _tell_restart(session, request, progress, None)
+    return WholePlan(pace)
+
+
+def _tell_restart(
+    session: Session, request: StreamRequest, progress: Progress | None, usable: Progress | None
+) -> None:
+    if progress is not None and usable is None:
+        session.logger.warning(
+            "%s is now read in another way: its unfinished read starts over.", request.name
+        )
+
+
+def _window(session: Session, request: StreamRequest, cursor: CursorRange | None) -> Span:
+    """What of time is read: from the cursor on, or, in a first load, from `snapshot_since` on."""
+    if cursor is not None and cursor.position.value is not None:
+        return cursor.window
+    since = session.configuration.timescaledb.snapshot_since
+    if since is None:
+        return EVERYTHING
+    assert request.relation.hypertable is not None
+    window = window_since(request.relation.hypertable, since.resolve(session.now()))
+    if window is None:
+        session.logger.warning(
+            "timescaledb.snapshot_since does not fit the time dimension of %s: all of it is read.",
+            request.name,
+        )
+        return EVERYTHING
+    return window
+
+
+def _estimate(request: StreamRequest, chunks: list[Chunk]) -> tuple[int, int]:
+    """Rows and bytes by the server's statistics."""
+    if not chunks:
+        return max(0, int(request.relation.rows)), 0
+    rows = sum(max(0.0, chunk.rows) for chunk in chunks)
+    return int(rows), sum(chunk.pages for chunk in chunks) * 8192

@@ -1,0 +1,177 @@
+"""Reads one stream: slices in, protocol messages out, the state always a step behind the output.
+
+    STARTED, ESTIMATE, RUNNING at the first row, then for each slice its RECORD lines and, when a chunk is finished or a
+    second has passed, a STATE that counts exactly the records since the last one; at the end a last STATE and COMPLETE.
+
+A stream that cannot go on, or is told to stop, still emits the STATE of what it has written, and ends as INCOMPLETE:
+the next sync goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Final
+
+from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
+
+from source_timescaledb.airbyte.catalog import Mode, StreamRequest
+from source_timescaledb.airbyte.messages import (
+    error_trace,
+    estimate,
+    now_milliseconds,
+    stream_state,
+    stream_status,
+)
+from source_timescaledb.airbyte.opening import Opening, list_chunks, open_stream, usable_state
+from source_timescaledb.airbyte.session import Session, Stopped
+from source_timescaledb.errors import ConnectorError
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
+from source_timescaledb.snapshot.crew import Counters, Crew, FinishedSlice, Orders, Result
+from source_timescaledb.snapshot.cursor import closed
+from source_timescaledb.snapshot.held import LineFormat
+from source_timescaledb.snapshot.plan import WholePlan
+from source_timescaledb.state.codec import encode
+from source_timescaledb.state.model import StreamState
+
+STATE_SECONDS: Final = 1.0
+
+Messages = Generator[AirbyteMessage, None, bool]
+"""Messages, and at the end whether the stream is complete."""
+
+
+class StreamReading:
+    """One stream of one sync; `before` is its incoming state, already proved to be ours."""
+
+    def __init__(self, session: Session, request: StreamRequest, before: StreamState | None) -> None:
+        self._session = session
+        self._request = request
+        self._before = usable_state(session, request, before)
+        self._opening: Opening | None = None
+        self._unreported = 0
+        self._rows = 0
+        self._started = session.clock()
+        self._last_state = self._started
+        self.failed = False
+
+    def messages(self) -> Iterator[AirbyteMessage]:
+        """Everything the stream emits, its status at the end included; a failure ends the stream, not the sync."""
+        name = self._request.name
+        yield stream_status(name, AirbyteStreamStatus.STARTED)
+        complete = False
+        try:
+            complete = yield from self._read()
+        except BrokenPipeError:
+            raise
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever ends this stream, the others go on
+            self.failed = True
+            yield from self._failure(error)
+        status = AirbyteStreamStatus.COMPLETE if complete else AirbyteStreamStatus.INCOMPLETE
+        yield stream_status(name, status)
+
+    def _failure(self, error: Exception) -> Iterator[AirbyteMessage]:
+        if self._opening is not None:
+            yield self._state(self._opening, complete=False)
+        if not isinstance(error, ConnectorError):
+            self._session.logger.error("%s ended by %s.", self._request.name, type(error).__qualname__)
+        yield error_trace(error, self._request.name)
+
+    def _read(self) -> Messages:
+        if self._finished_before():
+            self._session.logger.info("%s was read completely before: nothing is left.", self._request.name)
+            assert self._before is not None
+            yield stream_state(self._request.name, encode(self._before), 0)
+            return True
+        self._opening = opening = open_stream(self._session, self._request, self._before)
+        if opening.estimated_rows:
+            yield estimate(self._request.name, opening.estimated_rows, opening.estimated_bytes)
+        counters = yield from self._read_slices(opening)
+        stopped = self._session.stop.is_set()
+        yield self._state(opening, complete=not stopped)
+        self._summarise(counters)
+        return not stopped
+
+    def _finished_before(self) -> bool:
+        """A full refresh whose state is complete belongs to an attempt of the same job: it is not read again."""
+        return self._request.mode is Mode.FULL_REFRESH and self._before is not None and self._before.complete
+
+    def _read_slices(self, opening: Opening) -> Generator[AirbyteMessage, None, Counters]:
+        """Read until the plan is exhausted and no chunk was born meanwhile."""
+        counters = Counters()
+        while not self._session.stop.is_set():
+            with self._crew(opening) as crew:
+                for result in crew.results(self._session.stop.is_set):
+                    yield from self._emit(crew, opening, result)
+            counters.add(crew.counters)
+            if not self._extended(opening):
+                break
+        return counters
+
+    def _crew(self, opening: Opening) -> Crew:
+        session = self._session
+        alone = isinstance(opening.plan, WholePlan)
+        orders = Orders(
+            selection=opening.selection,
+            extension=session.extension,
+            line_format=lambda: LineFormat(self._request.name, now_milliseconds()),
+            fetch_rows=session.configuration.timescaledb.fetch_rows,
+            readers=1 if alone else session.reader_count,
+            patience=session.patience,
+        )
+        return Crew(opening.plan, orders, session.readers, session.clock)
+
+    def _emit(self, crew: Crew, opening: Opening, result: Result) -> Iterator[AirbyteMessage]:
+        rows = result.rows
+        if rows.rows and not self._rows:
+            yield stream_status(self._request.name, AirbyteStreamStatus.RUNNING)
+        yield from self._session.sink.write(rows.pieces())
+        self._rows += rows.rows
+        self._unreported += rows.rows
+        rows.close()
+        if isinstance(result, FinishedSlice):
+            chunk_finished = crew.confirm(result.slice)
+            if chunk_finished or self._session.clock() - self._last_state >= STATE_SECONDS:
+                yield self._state(opening, complete=False)
+
+    def _extended(self, opening: Opening) -> bool:
+        """Whether chunks were born since, which are read too."""
+        plan = opening.plan
+        if not isinstance(plan, ChunkPlan) or self._session.stop.is_set():
+            return False
+        born = plan.extend(list_chunks(self._session, self._request, after=plan.last_chunk))
+        if born:
+            self._session.logger.info("%s: %d new chunks join the sync.", self._request.name, born)
+            self._session.settle_replica()
+        return born > 0
+
+    def _state(self, opening: Opening, *, complete: bool) -> AirbyteMessage:
+        position = opening.cursor.position if opening.cursor else None
+        state = StreamState(
+            state_type="cursor_based" if position else "full_refresh",
+            database=self._session.identity,
+            relation=self._request.relation.oid,
+            complete=complete,
+            progress=None if complete else opening.plan.progress,
+            cursor=closed(position) if position and complete else position,
+        )
+        count, self._unreported = self._unreported, 0
+        self._last_state = self._session.clock()
+        return stream_state(self._request.name, encode(state), count)
+
+    def _summarise(self, counters: Counters) -> None:
+        seconds = max(self._session.clock() - self._started, 1e-9)
+        self._session.logger.info(
+            "%s: %d rows in %.1f s (%.0f rows/s), %d slices, longest transaction %.3f s, "
+            "%d cut, %d read again, %d retried, %d chunks gone.",
+            self._request.name,
+            self._rows,
+            seconds,
+            self._rows / seconds,
+            counters.slices,
+            counters.longest_seconds,
+            counters.overran,
+            counters.changed,
+            counters.retried,
+            counters.gone,
+        )

@@ -1,0 +1,104 @@
+"""What all streams of one sync share: the settings, the registry, the connections, the clock, the way to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from source_timescaledb.airbyte.sink import RecordSink
+from source_timescaledb.config.model import Configuration
+from source_timescaledb.errors import ConnectorError, TransientError
+from source_timescaledb.hypertables.model import Registry, ServerVersion
+from source_timescaledb.hypertables.registry import read_server_facts
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.pool import ReaderPool
+from source_timescaledb.postgres.replica import await_replay, check_replica, current_position
+from source_timescaledb.postgres.retry import Budget, Patience
+from source_timescaledb.state.codec import database_identity
+from source_timescaledb.state.model import DatabaseIdentity
+
+Answer = TypeVar("Answer")
+
+
+class Stopped(Exception):  # noqa: N818 - an order, not a failure
+    """The sync was told to stop while it waited."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One sync. `readers` has room for `reader_count` connections; `replica` tells whether they lead to a replica."""
+
+    configuration: Configuration
+    registry: Registry
+    catalog: ReaderPool
+    readers: ReaderPool
+    reader_count: int
+    replica: bool
+    sink: RecordSink
+    logger: logging.Logger
+    retry_seconds: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+
+    @property
+    def extension(self) -> ServerVersion | None:
+        """The version of TimescaleDB, None on plain PostgreSQL."""
+        return self.registry.server.extension
+
+    @property
+    def identity(self) -> DatabaseIdentity:
+        """Which database this is."""
+        return database_identity(self.registry.server)
+
+    def ask(self, question: Callable[[Connection], Answer], doing: str) -> Answer:
+        """Put a question to the primary, trying again inside the retry budget.
+
+        `doing` is the subject of the error's sentence. Raises ConnectorError.
+        """
+
+        def once() -> Answer:
+            with self.catalog.connection() as connection:
+                return question(connection)
+
+        return self.patience(self.pause).keep_trying(once, doing)
+
+    def patience(self, sleep: Callable[[float], None]) -> Patience:
+        """A fresh retry budget."""
+        return Patience(Budget(self.retry_seconds, clock=self.clock), sleep=sleep, on_retry=self._tell)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not through a stop. Raises Stopped."""
+        if self.stop.wait(seconds):
+            raise Stopped
+
+    def reachable(self) -> bool:
+        """Whether the primary answers now; one attempt."""
+        try:
+            with self.catalog.connection():
+                return True
+        except ConnectorError:
+            return False
+
+    def settle_replica(self) -> None:
+        """Let the replica, if slices are read from one, catch up with everything committed so far.
+
+        Raises ConnectorError.
+        """
+        if not self.replica:
+            return
+        position = self.ask(current_position, "Asking the primary for its position")
+        with self.readers.connection() as connection:
+            check_replica(self.registry.server, read_server_facts(connection))
+            if position is not None:
+                await_replay(
+                    connection, position, seconds=self.retry_seconds, clock=self.clock, sleep=self.pause
+                )
+
+    def _tell(self, error: TransientError, pause: float) -> None:
+        self.logger.warning("%s Trying again in %.1f seconds.", error.message, pause)

@@ -1,0 +1,1 @@
+"""What is wrong with a database as a source, and how to mend it."""

@@ -1,0 +1,1 @@
+"""The hypertable registry: what the database holds, under the names a user knows."""

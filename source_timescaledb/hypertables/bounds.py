@@ -1,0 +1,123 @@
+"""From TimescaleDB's internal integers to SQL and back.
+
+The literal of a timestamp is written as days plus seconds since the epoch, because that is exact over PostgreSQL's
+whole range (4713 BC to 294276 AD), which neither `to_timestamp(double precision)` nor Python's datetime is. With the
+session's time zone fixed to UTC a day is always 24 hours, so the sum is exact for `timestamptz` too. The planner
+folds it to a constant.
+
+A box becomes a predicate only where a relation is read through its hypertable: a chunk's own check constraints
+already say the same.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from psycopg import sql
+
+from source_timescaledb.hypertables.model import (
+    OPEN_ABOVE,
+    OPEN_BELOW,
+    Chunk,
+    Dimension,
+    Hypertable,
+    Span,
+    TimeKind,
+)
+
+_MICROSECONDS_PER_DAY: Final = 86_400_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_UUID_V7_BITS: Final = 0x7000_8000_0000_0000_0000
+_UUID_MILLISECONDS: Final = 2**48
+
+_TIMESTAMP_CAST: Final = {TimeKind.TIMESTAMPTZ: "timestamptz", TimeKind.TIMESTAMP: "timestamp"}
+
+
+def internal_time(moment: datetime) -> int:
+    """The internal value of a moment: whole microseconds since 1970, UTC where it has no zone."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+def literal(time: TimeKind, value: int) -> sql.Composable:
+    """The SQL literal of an internal value in the type of its column.
+
+    A `date` or UUID boundary between two of the column's own values is rounded up, so that `<` and `>=` cut at the same
+    place the internal integers do.
+    """
+    if time is TimeKind.INTEGER:
+        return sql.SQL(f"({int(value)})")
+    if time is TimeKind.DATE:
+        return sql.SQL(f"(date 'epoch' + {-(-value // _MICROSECONDS_PER_DAY)})")
+    if time is TimeKind.UUID:
+        return sql.SQL(f"'{_uuid_floor(value)}'::uuid")
+    days, rest = divmod(value, _MICROSECONDS_PER_DAY)
+    seconds, microseconds = divmod(rest, 1_000_000)
+    cast = _TIMESTAMP_CAST[time]
+    return sql.SQL(f"({cast} 'epoch' + interval '{days} days {seconds}.{microseconds:06d} seconds')")
+
+
+RECKONABLE: Final = frozenset({TimeKind.TIMESTAMPTZ, TimeKind.TIMESTAMP, TimeKind.DATE, TimeKind.INTEGER})
+"""Kinds whose values SQL turns into internal integers exactly."""
+
+
+def internal(time: TimeKind, value: str) -> sql.Composable:
+    """The SQL expression of the internal integer of a value given as text; `time` must be RECKONABLE."""
+    text = sql.Literal(value)
+    match time:
+        case TimeKind.INTEGER:
+            return sql.SQL("{}::int8").format(text)
+        case TimeKind.DATE:
+            return sql.SQL("({}::date - date 'epoch') * 86400000000::int8").format(text)
+        case _:
+            return sql.SQL("(extract(epoch FROM {}::{}) * 1000000)::int8").format(
+                text, sql.SQL(_TIMESTAMP_CAST[time])
+            )
+
+
+def _uuid_floor(microseconds: int) -> uuid.UUID:
+    milliseconds = min(max(-(-microseconds // 1000), 0), _UUID_MILLISECONDS - 1)
+    return uuid.UUID(int=milliseconds << 80 | _UUID_V7_BITS)
+
+
+def within(column: str, time: TimeKind, span: Span) -> Iterator[sql.Composable]:
+    """The conditions that keep a time column inside a span; none for a side that is open."""
+    name = sql.Identifier(column)
+    if span.lower != OPEN_BELOW:
+        yield sql.SQL("{} >= {}").format(name, literal(time, span.lower))
+    if span.upper != OPEN_ABOVE:
+        yield sql.SQL("{} < {}").format(name, literal(time, span.upper))
+
+
+def inside_box(hypertable: Hypertable, chunk: Chunk, readable: frozenset[str]) -> Iterator[sql.Composable]:
+    """The conditions that name a chunk's rows by value, for reading them through the hypertable.
+
+    Dimensions whose column our role may not read cannot be named and are left out: where two chunks differ in nothing
+    else, such a role cannot tell their rows apart (`box_is_nameable`).
+    """
+    for dimension, span in zip(hypertable.dimensions, chunk.box, strict=True):
+        if dimension.column in readable:
+            yield from _inside(dimension, span)
+
+
+def box_is_nameable(hypertable: Hypertable, readable: frozenset[str]) -> bool:
+    """Whether a role that may read these columns can name every dimension of a chunk's box."""
+    return all(dimension.column in readable for dimension in hypertable.dimensions)
+
+
+def _inside(dimension: Dimension, span: Span) -> Iterator[sql.Composable]:
+    if dimension.function is None and dimension.time is not None and dimension.time is not TimeKind.OPAQUE:
+        yield from within(dimension.column, dimension.time, span)
+        return
+    if dimension.function is None:
+        return
+    position = sql.SQL("{}({})").format(sql.Identifier(*dimension.function), sql.Identifier(dimension.column))
+    if dimension.time is not None:
+        position = sql.SQL("_timescaledb_functions.time_to_internal({})").format(position)
+    if span.lower != OPEN_BELOW:
+        yield sql.SQL("{} >= {}").format(position, sql.Literal(span.lower))
+    if span.upper != OPEN_ABOVE:
+        yield sql.SQL("{} < {}").format(position, sql.Literal(span.upper))

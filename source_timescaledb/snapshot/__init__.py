@@ -1,0 +1,1 @@
+"""The snapshot: every row of a relation, slice by slice, each slice in one short transaction."""

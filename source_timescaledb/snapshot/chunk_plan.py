@@ -1,0 +1,237 @@
+"""The slices of a hypertable: chunk by chunk in one fixed order, each chunk cut into ranges of time.
+
+The order is (range start, chunk id) over the chunks that existed when the read was planned, or its reverse for newest
+first; chunks born later follow by id. It depends on nothing but the catalog's own immutable facts, so a resumed
+process that lists the chunks afresh finds the same order with some chunks missing (dropped) and some appended (born).
+
+Progress is then one position in that order, before which everything is finished, plus the ranges finished beyond it.
+Readers may run at most `RUN_AHEAD` chunks past that position, which bounds the state; a chunk may be read by several
+readers at once, each with a slice of its own, so one huge chunk is read as fast as many small ones.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Hypertable, Span, TimeKind
+from source_timescaledb.snapshot.pace import TARGET_BYTES, Pace
+from source_timescaledb.snapshot.plan import FindBoundary
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice
+from source_timescaledb.state.model import Bounds, ChunkProgress
+
+RUN_AHEAD: Final = 32
+_PAGE_BYTES: Final = 8192
+_JSON_PER_HEAP_BYTE: Final = 3
+"""Rendered lines are about three times the heap (measured: 378 bytes a line against 130 in the heap)."""
+
+
+def subtract(span: Span, finished: Iterable[Span]) -> list[Span]:
+    """What is left of a span after taking the finished ranges out, in order."""
+    left, lower = [], span.lower
+    for done in sorted(finished):
+        if done.lower > lower:
+            left.append(Span(lower, min(done.lower, span.upper)))
+        lower = max(lower, done.upper)
+    if lower < span.upper:
+        left.append(Span(lower, span.upper))
+    return [piece for piece in left if not piece.empty]
+
+
+def unite(spans: Iterable[Span]) -> list[Span]:
+    """The same points in as few ranges as possible, in order."""
+    united: list[Span] = []
+    for span in sorted(spans):
+        if united and span.lower <= united[-1].upper:
+            united[-1] = Span(united[-1].lower, max(united[-1].upper, span.upper))
+        else:
+            united.append(span)
+    return united
+
+
+@dataclass(slots=True)
+class _Task:
+    """One chunk's part of the plan."""
+
+    chunk: Chunk
+    span: Span
+    """The part of the chunk's range that this plan reads."""
+    todo: list[Span]
+    done: list[Span] = field(default_factory=list)
+    out: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return not self.todo and not self.out
+
+
+class ChunkPlan:
+    """The plan of one hypertable.
+
+    `chunks` are its chunks now; `progress` is what an earlier process left, None at the start; `window` limits time
+    (`snapshot_since`, or a cursor) and is taken from `progress` where there is one.
+    """
+
+    def __init__(
+        self,
+        hypertable: Hypertable,
+        chunks: Iterable[Chunk],
+        pace: Pace,
+        *,
+        newest_first: bool = False,
+        window: Span = EVERYTHING,
+        progress: ChunkProgress | None = None,
+    ) -> None:
+        self.pace = pace
+        self._hypertable = hypertable
+        self._sliceable = hypertable.time.time is not TimeKind.OPAQUE
+        known = list(chunks)
+        start = progress or ChunkProgress(
+            hypertable=hypertable.id,
+            order="newest_first" if newest_first else "oldest_first",
+            through=max((chunk.id for chunk in known), default=0),
+            window=None if window == EVERYTHING else window,
+        )
+        self._order = start.order
+        self._through = start.through
+        self._window = Span(*start.window) if start.window else EVERYTHING
+        self._after = start.after
+        self._late_after = start.late_after
+        self.last_chunk = max([start.last_chunk, *(chunk.id for chunk in known)])
+        self._tasks: deque[_Task] = deque()
+        self._by_id: dict[int, _Task] = {}
+        self._append(self._planned(known), start.open)
+        self._append(self._late(known), start.open)
+        self._settle()
+
+    def extend(self, chunks: Iterable[Chunk]) -> int:
+        """Append chunks born since; those already known are left out. How many are new."""
+        born = [chunk for chunk in chunks if chunk.id > self.last_chunk]
+        self._append(sorted(born, key=lambda chunk: chunk.id), {})
+        self.last_chunk = max([self.last_chunk, *(chunk.id for chunk in born)])
+        self._settle()
+        return len(born)
+
+    def take(self, _boundary: FindBoundary) -> Slice | None:
+        """The next range of the first chunk that has one left, at most `RUN_AHEAD` chunks ahead of the oldest."""
+        for task in islice(self._tasks, RUN_AHEAD):
+            if task.todo:
+                span = self._cut(task)
+                task.out += 1
+                return ChunkSlice(task.chunk, span)
+        return None
+
+    def confirm(self, slice_: Slice) -> bool:
+        """Count a range as finished; True if its chunk now is."""
+        assert isinstance(slice_, ChunkSlice)
+        task = self._by_id[slice_.chunk.id]
+        task.out -= 1
+        task.done = unite([*task.done, slice_.span])
+        finished = task.finished
+        self._settle()
+        return finished
+
+    def give_back(self, slice_: Slice) -> None:
+        """Return a range; it is cut anew when it is taken again."""
+        assert isinstance(slice_, ChunkSlice)
+        task = self._by_id[slice_.chunk.id]
+        task.out -= 1
+        task.todo = unite([slice_.span, *task.todo])
+
+    def refresh(self, chunk: Chunk) -> None:
+        """Use a chunk's newer facts (renamed, compressed) for what is still to be read of it."""
+        task = self._by_id.get(chunk.id)
+        if task is not None:
+            task.chunk = chunk
+
+    def vanish(self, chunk: Chunk) -> None:
+        """A chunk is gone from the catalog: nothing of it is left to read."""
+        task = self._by_id.get(chunk.id)
+        if task is not None:
+            task.todo.clear()
+            task.done = [task.span]
+            self._settle()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every chunk is finished."""
+        return not self._tasks
+
+    @property
+    def chunks_left(self) -> int:
+        """How many chunks are not finished."""
+        return len(self._tasks)
+
+    @property
+    def progress(self) -> ChunkProgress:
+        """Where this plan stands."""
+        ahead: dict[int, tuple[Bounds, ...]] = {
+            task.chunk.id: tuple(task.done) for task in islice(self._tasks, RUN_AHEAD) if task.done
+        }
+        return ChunkProgress(
+            hypertable=self._hypertable.id,
+            order=self._order,
+            through=self._through,
+            after=self._after,
+            late_after=self._late_after,
+            last_chunk=self.last_chunk,
+            open=ahead,
+            window=None if self._window == EVERYTHING else self._window,
+        )
+
+    def _planned(self, chunks: Iterable[Chunk]) -> list[Chunk]:
+        """The chunks of the first listing that are not behind the position, in order."""
+        newest_first = self._order == "newest_first"
+        ordered = sorted(
+            (chunk for chunk in chunks if chunk.id <= self._through), key=_position, reverse=newest_first
+        )
+        if self._after is None:
+            return ordered
+        if newest_first:
+            return [chunk for chunk in ordered if _position(chunk) < self._after]
+        return [chunk for chunk in ordered if _position(chunk) > self._after]
+
+    def _late(self, chunks: Iterable[Chunk]) -> list[Chunk]:
+        first = max(self._through, self._late_after)
+        return sorted((chunk for chunk in chunks if chunk.id > first), key=lambda chunk: chunk.id)
+
+    def _append(self, chunks: Iterable[Chunk], finished: dict[int, tuple[Bounds, ...]]) -> None:
+        for chunk in chunks:
+            span = chunk.span.meet(self._window)
+            done = [Span(*bounds) for bounds in finished.get(chunk.id, ())]
+            todo = [] if span.empty else subtract(span, done)
+            task = _Task(chunk, span, todo, done)
+            self._tasks.append(task)
+            self._by_id[chunk.id] = task
+
+    def _settle(self) -> None:
+        """Move the position past finished chunks at the front."""
+        while self._tasks and self._tasks[0].finished:
+            task = self._tasks.popleft()
+            del self._by_id[task.chunk.id]
+            if task.chunk.id <= self._through:
+                self._after = _position(task.chunk)
+            else:
+                self._late_after = task.chunk.id
+
+    def _cut(self, task: _Task) -> Span:
+        """Take the next slice's range out of what a chunk has left."""
+        rest = task.todo[0]
+        width = None if self._is_small(task.chunk) else self.pace.width
+        if width is None or not self._sliceable or not rest.bounded or width >= rest.upper - rest.lower:
+            return task.todo.pop(0)
+        cut = rest.lower + max(int(width), 1)
+        task.todo[0] = Span(cut, rest.upper)
+        return Span(rest.lower, cut)
+
+    def _is_small(self, chunk: Chunk) -> bool:
+        """Whether the server's statistics say that the whole chunk fits in one slice."""
+        expected = chunk.pages * _PAGE_BYTES * _JSON_PER_HEAP_BYTE
+        return 0 < expected < TARGET_BYTES and chunk.compressed is None
+
+
+def _position(chunk: Chunk) -> tuple[int, int]:
+    return chunk.span.lower, chunk.id

@@ -1,0 +1,79 @@
+"""What a plan is to those who carry it out: a source of slices that remembers which of them are finished.
+
+Three things happen to a slice. A reader *takes* it, then it is either *confirmed*, when its rows have been written
+out, or *given back*, when its transaction failed or ran into a limit; what is given back is taken again, perhaps cut
+differently. Progress, and so every STATE, counts confirmed slices only: a kill at any moment loses nothing.
+
+Plans hold no lock and do no I/O; their carrier guards them (`snapshot.crew`). Where a bound must be asked of the
+server, the question is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from source_timescaledb.snapshot.pace import Pace
+from source_timescaledb.snapshot.slices import Slice, WholeSlice
+from source_timescaledb.state.model import Key, Progress
+
+FindBoundary = Callable[["Key | None", "Key | None", int], "Key | None"]
+"""(lower, upper, rows) -> the key `rows` rows past `lower`, or None if there are fewer below `upper`."""
+
+
+class Plan(Protocol):
+    """A relation's slices in the order they are read."""
+
+    pace: Pace
+
+    def take(self, boundary: FindBoundary) -> Slice | None:
+        """The next slice to read, or None if there is none to hand out now."""
+
+    def confirm(self, slice_: Slice) -> bool:
+        """Count a slice as finished; True if that finished a chunk, or the relation."""
+
+    def give_back(self, slice_: Slice) -> None:
+        """Return a slice that was taken and not read."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every slice has been taken and none is out."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """What a later process needs to go on from here; None where there is nothing to go on from."""
+
+
+class WholePlan:
+    """One slice, everything; for views, foreign tables, tables without a key and the fallback."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._left = 1
+        self._out = 0
+
+    def take(self, _boundary: FindBoundary) -> Slice | None:
+        """The only slice, once."""
+        if not self._left:
+            return None
+        self._left, self._out = 0, 1
+        return WholeSlice()
+
+    def confirm(self, _slice: Slice) -> bool:
+        """Everything is finished."""
+        self._out = 0
+        return True
+
+    def give_back(self, _slice: Slice) -> None:
+        """Offer the slice again."""
+        self._left, self._out = 1, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the slice has been taken and confirmed."""
+        return not self._left and not self._out
+
+    @property
+    def progress(self) -> Progress | None:
+        """There is no position inside one query."""
+        return None

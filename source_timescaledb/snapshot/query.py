@@ -1,0 +1,134 @@
+"""The SQL of a slice: which rows, from where, and rendered how.
+
+There are three places to read from. A chunk by its own name, which is fastest and sees its compressed rows too (`FROM
+chunk`; `ONLY` and `COPY chunk` would silently skip them). A hypertable by the user's name with the chunk's box as a
+predicate, where the role is guarded: chunks carry no row-level security and no later column grants. And a plain
+relation by its name. The rendered row is one text column, so that whatever is selected travels and is bounded in the
+same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from source_timescaledb.hypertables import bounds, catalog
+from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerVersion, TimeKind
+from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice, WholeSlice
+from source_timescaledb.state.model import Key
+from source_timescaledb.types.row import row_expression
+
+
+@dataclass(frozen=True, slots=True)
+class SliceQuery:
+    """Everything a reader needs to read one slice."""
+
+    rows: sql.Composed
+    """A SELECT of one text column: the JSON object of each row."""
+    locks: tuple[QualifiedName, ...] = ()
+    """What to lock, ACCESS SHARE, before the first query of the transaction."""
+    fingerprint: str | None = None
+    """The query whose answer must be the same, and consistent, before and after the rows."""
+
+
+def relation_name(name: QualifiedName) -> sql.Identifier:
+    """A name as SQL."""
+    return sql.Identifier(name.schema, name.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What one stream selects from a relation: some of its columns, and perhaps a condition on all of its rows."""
+
+    relation: Relation
+    columns: tuple[str, ...]
+    condition: sql.Composable | None = None
+    metadata: bool = False
+    """Whether every row of a chunk carries the chunk's name as `_ts_chunk`."""
+
+    def slice_query(self, slice_: Slice, extension: ServerVersion | None) -> SliceQuery:
+        """The query of one slice."""
+        match slice_:
+            case ChunkSlice():
+                assert extension is not None
+                return self._chunk_query(slice_, extension)
+            case KeySlice():
+                return self._plain_query(self._key_conditions(slice_))
+            case WholeSlice():
+                return self._plain_query(())
+
+    def _chunk_query(self, slice_: ChunkSlice, extension: ServerVersion) -> SliceQuery:
+        relation, chunk = self.relation, slice_.chunk
+        hypertable = relation.hypertable
+        assert hypertable is not None
+        conditions: list[sql.Composable] = []
+        if slice_.span != chunk.span:
+            time = hypertable.time
+            assert time.time is not None
+            assert time.time is not TimeKind.OPAQUE
+            inner = slice_.span.opened(chunk.span)
+            conditions += bounds.within(time.column, time.time, inner)
+        source = chunk.name
+        if relation.guarded:
+            source = relation.name
+            readable = frozenset(column.name for column in relation.columns)
+            conditions += bounds.inside_box(hypertable, chunk, readable)
+        locks = (chunk.name,) if chunk.compressed is None else (chunk.name, chunk.compressed)
+        return SliceQuery(
+            rows=self._select(source, conditions, chunk.name),
+            locks=locks if relation.selectable else (),
+            fingerprint=catalog.fingerprint(extension, chunk.oid),
+        )
+
+    def _plain_query(self, conditions: Iterable[sql.Composable]) -> SliceQuery:
+        lockable = self.relation.selectable and self.relation.kind.lockable
+        return SliceQuery(
+            rows=self._select(self.relation.name, conditions, None),
+            locks=(self.relation.name,) if lockable else (),
+        )
+
+    def _select(
+        self, source: QualifiedName, conditions: Iterable[sql.Composable], chunk: QualifiedName | None
+    ) -> sql.Composed:
+        types = {column.name: column for column in self.relation.columns}
+        row = row_expression([types[name] for name in self.columns], self._constants(chunk))
+        every = [*conditions, *([self.condition] if self.condition is not None else [])]
+        where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(every)) if every else sql.SQL("")
+        return sql.SQL("SELECT {} FROM {}{}").format(row, relation_name(source), where)
+
+    def _constants(self, chunk: QualifiedName | None) -> dict[str, str | None]:
+        return {"_ts_chunk": str(chunk) if chunk else None} if self.metadata else {}
+
+    def _key_conditions(self, slice_: KeySlice) -> Iterable[sql.Composable]:
+        if slice_.lower is not None:
+            yield _compare(self.relation.key, ">=", slice_.lower)
+        if slice_.upper is not None:
+            yield _compare(self.relation.key, "<", slice_.upper)
+
+
+def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, rows: int) -> sql.Composed:
+    """The key that lies `rows` rows past `lower`, below `upper`, as text columns; no row if there are fewer."""
+    key = sql.SQL(", ").join(map(sql.Identifier, relation.key))
+    texts = sql.SQL(", ").join(
+        sql.SQL("format('%s', {})").format(sql.Identifier(column)) for column in relation.key
+    )
+    conditions = []
+    if lower is not None:
+        conditions.append(_compare(relation.key, ">=", lower))
+    if upper is not None:
+        conditions.append(_compare(relation.key, "<", upper))
+    where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+    return sql.SQL("SELECT {} FROM {}{} ORDER BY {} OFFSET {} LIMIT 1").format(
+        texts, relation_name(relation.name), where, key, sql.Literal(rows)
+    )
+
+
+def _compare(key: tuple[str, ...], operator: str, values: Key) -> sql.Composed:
+    """A row comparison; the literals are untyped, so that each takes the type of its column."""
+    return sql.SQL("({}) {} ({})").format(
+        sql.SQL(", ").join(map(sql.Identifier, key)),
+        sql.SQL(operator),
+        sql.SQL(", ").join(sql.Literal(value) for value in values),
+    )

@@ -1,0 +1,269 @@
+"""The composition root: the four commands of an Airbyte source, put together from the rooms below.
+
+    spec      the models of `config` say what can be set
+    check     the registry and a few probes, diagnosed: everything that stands in the way at once
+    discover  the registry, as a catalog
+    read      each configured stream in turn, by `airbyte.reading`
+
+`Source` is subclassed directly: `AbstractSource` and `ConcurrentSource` drop the namespaces of records and states
+(airbyte-cdk 7.39.1).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import orjson
+from airbyte_cdk.models import (
+    AirbyteCatalog,
+    AirbyteConnectionStatus,
+    AirbyteMessage,
+    AirbyteStreamStatus,
+    ConfiguredAirbyteCatalog,
+    ConfiguredAirbyteCatalogSerializer,
+    ConnectorSpecification,
+    ConnectorSpecificationSerializer,
+    Status,
+)
+from airbyte_cdk.sources.source import Source
+from airbyte_cdk.utils.airbyte_secrets_utils import add_to_secrets
+
+from source_timescaledb.airbyte.catalog import airbyte_catalog, check_catalog, offered, request, stream_name
+from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
+from source_timescaledb.airbyte.reading import StreamReading
+from source_timescaledb.airbyte.session import Session
+from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
+from source_timescaledb.config.model import Configuration
+from source_timescaledb.config.reading import read_configuration
+from source_timescaledb.config.spec import connector_specification
+from source_timescaledb.errors import ConfigurationError, ConnectorError
+from source_timescaledb.health.diagnosis import Finding, Severity, diagnose, replication_findings
+from source_timescaledb.health.probes import probe
+from source_timescaledb.hypertables.model import QualifiedName, Registry
+from source_timescaledb.hypertables.registry import read_registry
+from source_timescaledb.postgres.connection import Connection, ConnectionSettings
+from source_timescaledb.postgres.pool import ReaderPool
+from source_timescaledb.postgres.retry import Budget, Patience
+from source_timescaledb.state.codec import database_identity, decode, stream_states, undress
+
+RETRY_VARIABLE: Final = "SOURCE_TIMESCALEDB_RETRY_SECONDS"
+RETRY_SECONDS: Final = 120.0
+CHECK_RETRY_SECONDS: Final = 10.0
+
+
+class SourceTimescaledb(Source):
+    """Airbyte source for TimescaleDB.
+
+    Without a `sink` every record is yielded as a message; the command line passes one that writes bytes to stdout.
+    `stop`, once set, ends a running read with its STATE and the status INCOMPLETE.
+    """
+
+    check_config_against_spec = False
+    """`config.reading` checks more than the schema can, and names every wrong setting in one sentence."""
+
+    def __init__(self, sink: RecordSink | None = None, *, retry_seconds: float | None = None) -> None:
+        self._sink = sink or ObjectSink()
+        self._retry_seconds = retry_seconds or float(os.environ.get(RETRY_VARIABLE, RETRY_SECONDS))
+        self.stop = threading.Event()
+
+    def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - the CDK's signature
+        """What can be configured."""
+        return ConnectorSpecificationSerializer.load(connector_specification())
+
+    @classmethod
+    def read_config(cls, config_path: str) -> dict[str, Any]:
+        """The configuration file. Raises AirbyteTracedException if it is not a JSON object."""
+        with _failures_as_airbyte_knows_them():
+            config = _json_file(config_path, "configuration")
+            if not isinstance(config, dict):
+                raise ConfigurationError("The configuration file does not hold a JSON object.")
+            return config
+
+    @classmethod
+    def read_catalog(cls, catalog_path: str) -> ConfiguredAirbyteCatalog:
+        """The configured catalog. Raises AirbyteTracedException if it is not one."""
+        with _failures_as_airbyte_knows_them():
+            raw = _json_file(catalog_path, "configured catalog")
+            try:
+                return ConfiguredAirbyteCatalogSerializer.load(raw)
+            except Exception as error:  # noqa: BLE001 - the serializer raises many kinds, all about this file
+                raise ConfigurationError(
+                    "The file of the configured catalog is not a configured catalog.",
+                    remedy='Wrap each stream of `discover` as {"stream": ..., "sync_mode": "full_refresh" or '
+                    '"incremental", "destination_sync_mode": ...}.',
+                    detail=type(error).__qualname__,
+                ) from None
+
+    @classmethod
+    def read_state(cls, state_path: str) -> list[Any]:
+        """The states of a state file, undressed. Raises AirbyteTracedException if it is not one."""
+        with _failures_as_airbyte_knows_them():
+            return list(undress(_json_file(state_path, "state") if state_path else None))
+
+    def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:
+        """Everything that stands in the way of a sync, at once."""
+        try:
+            configuration = self._configuration(logger, config)
+            findings = self._diagnose(configuration, logger)
+        except ConnectorError as error:
+            return AirbyteConnectionStatus(status=Status.FAILED, message=error.sentence)
+        for finding in findings:
+            if finding.severity is Severity.WARNING:
+                logger.warning("%s", finding)
+        blocking = [str(finding) for finding in findings if finding.severity is Severity.BLOCKING]
+        if blocking:
+            return AirbyteConnectionStatus(status=Status.FAILED, message=" ".join(blocking))
+        return AirbyteConnectionStatus(status=Status.SUCCEEDED)
+
+    def discover(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteCatalog:
+        """Every relation the role may read, as a stream under its own name."""
+        with _failures_as_airbyte_knows_them():
+            configuration = self._configuration(logger, config)
+            with _catalog_pool(configuration) as pool:
+                registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
+            return airbyte_catalog(registry, configuration)
+
+    def read(
+        self,
+        logger: logging.Logger,
+        config: Mapping[str, Any],
+        catalog: ConfiguredAirbyteCatalog,
+        state: list[Any] | None = None,
+    ) -> Iterator[AirbyteMessage]:
+        """Every configured stream, one after the other.
+
+        Raises AirbyteTracedException when the sync as a whole cannot run, and SyncIncomplete at the end when a stream
+        failed; that stream's ERROR has been emitted then.
+        """
+        with _failures_as_airbyte_knows_them():
+            check_catalog(catalog)
+            configuration = self._configuration(logger, config)
+            _refuse_cdc(configuration)
+            states = stream_states(list(state or []))
+            with self._session(configuration, logger) as session:
+                yield from _read_streams(session, catalog, states)
+
+    def _configuration(self, logger: logging.Logger, config: Mapping[str, Any]) -> Configuration:
+        configuration, ignored = read_configuration(config)
+        for line in ignored:
+            logger.info("%s", line)
+        if configuration.password is not None:
+            add_to_secrets(configuration.password.get_secret_value())
+        return configuration
+
+    def _diagnose(self, configuration: Configuration, logger: logging.Logger) -> list[Finding]:
+        with _catalog_pool(configuration) as pool:
+            registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
+            with pool.connection() as connection:
+                probes = probe(connection, registry.server.extension)
+        return diagnose(configuration, registry, offered(registry, configuration), probes)
+
+    def _registry(
+        self, configuration: Configuration, pool: ReaderPool, logger: logging.Logger, seconds: float
+    ) -> Registry:
+        def once() -> Registry:
+            with pool.connection() as connection:
+                return _load(connection, configuration)
+
+        patience = Patience(
+            Budget(min(seconds, self._retry_seconds)),
+            sleep=time.sleep,
+            on_retry=lambda error, _pause: logger.warning("%s", error.message),
+        )
+        return patience.keep_trying(once, "Reading the catalog")
+
+    @contextmanager
+    def _session(self, configuration: Configuration, logger: logging.Logger) -> Iterator[Session]:
+        settings = configuration.timescaledb
+        limit = configuration.max_db_connections or settings.parallel_chunks + 1
+        reader_count = max(1, min(settings.parallel_chunks, limit - 1))
+        with ExitStack() as resources:
+            catalog = resources.enter_context(_catalog_pool(configuration))
+            readers = catalog
+            if limit > 1 or settings.replica_host:
+                source = ConnectionSettings.from_configuration(configuration, replica=True)
+                readers = resources.enter_context(ReaderPool(source, reader_count))
+            yield Session(
+                configuration=configuration,
+                registry=self._registry(configuration, catalog, logger, self._retry_seconds),
+                catalog=catalog,
+                readers=readers,
+                reader_count=reader_count,
+                replica=settings.replica_host is not None,
+                sink=self._sink,
+                logger=logger,
+                retry_seconds=self._retry_seconds,
+                stop=self.stop,
+            )
+
+
+def _read_streams(
+    session: Session, catalog: ConfiguredAirbyteCatalog, states: Mapping[QualifiedName, Mapping[str, Any]]
+) -> Iterator[AirbyteMessage]:
+    relations = offered(session.registry, session.configuration)
+    identity = database_identity(session.registry.server)
+    names = {stream_name(configured) for configured in catalog.streams}
+    for name in sorted(set(states) - names):
+        session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
+    failed: list[QualifiedName] = []
+    for configured in catalog.streams:
+        name = stream_name(configured)
+        if session.stop.is_set():
+            yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
+            continue
+        try:
+            wanted = request(configured, relations)
+            before = decode(name, states[name], identity) if name in states else None
+        except ConnectorError as error:
+            failed.append(name)
+            yield error_trace(error, name)
+            yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
+            continue
+        reading = StreamReading(session, wanted, before)
+        yield from reading.messages()
+        if reading.failed:
+            failed.append(name)
+            if not session.reachable():
+                session.stop.set()
+    if failed:
+        raise SyncIncomplete(failed)
+
+
+def _load(connection: Connection, configuration: Configuration) -> Registry:
+    return read_registry(connection, configuration.schemas, unreadable_too=not configuration.check_privileges)
+
+
+def _catalog_pool(configuration: Configuration) -> ReaderPool:
+    return ReaderPool(ConnectionSettings.from_configuration(configuration), 1, purpose="catalog")
+
+
+def _refuse_cdc(configuration: Configuration) -> None:
+    for finding in replication_findings(configuration):
+        raise ConfigurationError(finding.sentence, remedy=finding.remedy)
+
+
+@contextmanager
+def _failures_as_airbyte_knows_them() -> Iterator[None]:
+    """Our failures leave as airbyte-cdk's: its entrypoints and test harness tell their kinds apart."""
+    try:
+        yield
+    except ConnectorError as error:
+        raise traced(error) from None
+
+
+def _json_file(path: str, what: str) -> Any:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a path given as text on the command line
+            return orjson.loads(file.read())
+    except OSError as error:
+        raise ConfigurationError(
+            f"The file of the {what} cannot be read: {error.strerror}.", detail=path
+        ) from None
+    except orjson.JSONDecodeError:
+        raise ConfigurationError(f"The file of the {what} is not valid JSON.", detail=path) from None

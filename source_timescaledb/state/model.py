@@ -1,0 +1,96 @@
+"""What a sync remembers of a stream, so that the next process goes on where this one stopped.
+
+Progress is a position in a fixed order plus the few things finished ahead of it, never a list of all that is done: it
+stays below 4 KiB at 50,000 chunks, because readers run at most a few chunks ahead of the oldest unfinished one.
+Anything a resumed run must see exactly as the first run saw it is kept resolved: the time window (an interval before
+"now" means another moment tomorrow), the order, the cursor's upper bound.
+
+Every object carries `version`. What we do not know we refuse (`state.codec`); nothing unreadable is ever taken as
+empty.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+
+Bounds = tuple[int, int]
+"""A half-open range in TimescaleDB's internal integers."""
+
+Key = tuple[str, ...]
+"""The values of a table's key columns, as the text PostgreSQL reads back exactly."""
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatabaseIdentity(_Fact):
+    """Which database a state belongs to: a cluster's identity and the database's oid in it."""
+
+    system: str
+    """`pg_control_system().system_identifier`; empty where the role may not see it."""
+    oid: int
+    name: str
+
+
+class ChunkProgress(_Fact):
+    """How far a hypertable is read: chunks in (range start, id) order, then those born later in id order."""
+
+    unit: Literal["chunks"] = "chunks"
+    hypertable: int
+    order: Literal["oldest_first", "newest_first"] = "oldest_first"
+    through: int
+    """The highest chunk id when the read was planned; chunks past it were born later."""
+    after: Bounds | None = None
+    """(range start, id) of the last chunk before which, in order, everything is finished."""
+    late_after: int = 0
+    """The id of the last late chunk up to which every late chunk is finished."""
+    last_chunk: int = 0
+    """The highest chunk id seen so far."""
+    open: dict[int, tuple[Bounds, ...]] = Field(default_factory=dict)
+    """Ranges finished in chunks past `after`, by chunk id."""
+    window: Bounds | None = None
+    """What `snapshot_since` left of time when the read was planned."""
+
+
+class KeyProgress(_Fact):
+    """How far a plain table is read: everything below `through`, and the ranges finished above it."""
+
+    unit: Literal["keys"] = "keys"
+    key: tuple[str, ...]
+    through: Key | None = None
+    open: tuple[tuple[Key | None, Key | None], ...] = ()
+
+
+Progress = Annotated[ChunkProgress | KeyProgress, Field(discriminator="unit")]
+
+
+class CursorPosition(_Fact):
+    """Where an incremental stream stands between syncs, and inside one."""
+
+    field: str
+    value: str | None = None
+    """The highest cursor value of the last finished sync, as PostgreSQL's text; None before the first."""
+    count: int = 0
+    """How many rows had exactly that value then: if there are more now, they are read again, none is missed."""
+    upper: str | None = None
+    """The highest value when the running sync started: what this sync reads up to, inclusive."""
+    upper_count: int = 0
+
+
+class StreamState(_Fact):
+    """The state of one stream outside CDC."""
+
+    version: Literal[1] = 1
+    state_type: Literal["full_refresh", "cursor_based"]
+    database: DatabaseIdentity
+    relation: int
+    """The oid of the relation read; another oid under the same name means it was recreated."""
+    complete: bool = False
+    progress: Progress | None = None
+    """Where a running read stands; None before the first slice and after the last."""
+    cursor: CursorPosition | None = None
