@@ -99,16 +99,14 @@ def server(name: str | None = None, *, community: bool = False) -> Iterator[Clus
     Raises:
         NoServerError: none can be had; the message is fit to be printed.
     """
-    if name is not None:
-        offered = [candidate(name)]
-    else:
-        offered = [one for one in candidates() if one.community or not community]
+    offered = [candidate(name)] if name is not None else candidates()
+    wanted = [one for one in offered if one.community or not community]
     reasons = [NO_COMMUNITY] if community else []
     with ExitStack() as stack:
-        for one in offered:
+        for one in wanted:
             try:
                 running = stack.enter_context(one.open())
-            except NoServerError as reason:
+            except NoServerError as reason:  # noqa: PERF203 - each can fail for its own reason
                 reasons.append(str(reason))
             else:
                 yield running

@@ -39,6 +39,11 @@ def connect(proxy: Proxy) -> socket.socket:
     return socket.create_connection((proxy.host, proxy.port), timeout=5)
 
 
+def first_answer(proxy: Proxy) -> bytes:
+    with connect(proxy) as client:
+        return client.recv(10)
+
+
 def echoed(client: socket.socket, data: bytes) -> bytes:
     client.sendall(data)
     received = b""
@@ -111,8 +116,8 @@ def test_a_blackhole_accepts_connections(proxy: Proxy) -> None:
 def test_a_refusing_network_ends_every_connection(proxy: Proxy) -> None:
     proxy.refuse()
 
-    with connect(proxy) as client, pytest.raises(ConnectionResetError):
-        client.recv(10)
+    with pytest.raises(ConnectionResetError):
+        first_answer(proxy)
     proxy.heal()
 
     with connect(proxy) as client:
