@@ -163,6 +163,6 @@ class PrivateApt:
         environment = {**os.environ, "APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         if done.returncode != 0:
-            reasons = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
-            raise KitError(f"apt got nothing from the mirror ({'; '.join(reasons)[:SHOWN]})")
+            errors = [line[2:].strip() for line in done.stderr.splitlines() if line.startswith("E:")]
+            raise KitError(f"apt got nothing from the mirror ({''.join(errors[:1])[:SHOWN]})")
         return done.stdout

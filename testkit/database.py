@@ -19,6 +19,8 @@ from psycopg.abc import Params
 from psycopg.abc import QueryNoTemplate as NonTemplateQuery
 from typing_extensions import Self
 
+from testkit.errors import KitError
+
 if TYPE_CHECKING:
     from testkit.cluster import Cluster
 
@@ -47,31 +49,42 @@ class Database:
         return f"Database({self.name!r} on {self.cluster.label})"
 
     def __enter__(self) -> Self:
-        with self.cluster.connect() as connection:
-            for role, name in (("owner", self.owner), ("reader", self.reader)):
-                connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
-                        sql.Identifier(name), sql.Literal(self.passwords[role])
-                    )
-                )
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(self.name), sql.Identifier(self.template)
-                )
-            )
-            for statement in (
-                "ALTER DATABASE {database} OWNER TO {owner}",
-                "REVOKE ALL ON DATABASE {database} FROM PUBLIC",
-                "GRANT CONNECT ON DATABASE {database} TO {reader}",
-            ):
-                connection.execute(self._named(statement))
-        self.as_superuser().execute(self._named("GRANT USAGE ON SCHEMA public TO {reader}"))
+        self._refuse_a_taken_name()
+        try:
+            self._make()
+        except BaseException:
+            self.drop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.drop()
+
+    def _refuse_a_taken_name(self) -> None:
+        """What is not ours must not be dropped at the end."""
+        with self.cluster.connect() as connection:
+            taken = connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s UNION ALL SELECT 1 FROM pg_roles WHERE rolname = ANY(%s)",
+                [self.name, [self.owner, self.reader]],
+            ).fetchone()
+        if taken:
+            raise KitError(f"there is a database {self.name}, or one of its roles, already")
+
+    def _make(self) -> None:
+        with self.cluster.connect() as connection:
+            for role, name in (("owner", self.owner), ("reader", self.reader)):
+                statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+                connection.execute(statement.format(sql.Identifier(name), sql.Literal(self.passwords[role])))
+            for statement in (
+                sql.SQL("CREATE DATABASE {database} TEMPLATE {template} STRATEGY file_copy"),
+                sql.SQL("ALTER DATABASE {database} OWNER TO {owner}"),
+                sql.SQL("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
+                sql.SQL("GRANT CONNECT ON DATABASE {database} TO {reader}"),
+            ):
+                connection.execute(self._named(statement))
+        self.as_superuser().execute(self._named(sql.SQL("GRANT USAGE ON SCHEMA public TO {reader}")))
 
     def drop(self, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Drop the database, whoever is connected or replicates from it, and its roles."""
@@ -80,7 +93,9 @@ class Database:
             self._drop_slots(connection)
             for attempt in range(1, DROP_ATTEMPTS + 1):
                 try:
-                    connection.execute(self._named("DROP DATABASE IF EXISTS {database} WITH (FORCE)"))
+                    connection.execute(
+                        self._named(sql.SQL("DROP DATABASE IF EXISTS {database} WITH (FORCE)"))
+                    )
                     break
                 except psycopg.errors.ObjectInUse:
                     # TimescaleDB's launcher can start a worker again between FORCE's kill and its check.
@@ -98,8 +113,9 @@ class Database:
             [self.name],
         )
 
-    def _named(self, statement: str) -> sql.Composed:
-        return sql.SQL(statement).format(
+    def _named(self, statement: sql.SQL) -> sql.Composed:
+        return statement.format(
+            template=sql.Identifier(self.template),
             database=sql.Identifier(self.name),
             owner=sql.Identifier(self.owner),
             reader=sql.Identifier(self.reader),
@@ -152,8 +168,10 @@ class Database:
 
     def grant_replication(self) -> None:
         """Let the reader use replication slots and make temporary tables (CDC needs a catalog change)."""
-        self.as_superuser().execute(self._named("ALTER ROLE {reader} REPLICATION"))
-        self.as_superuser().execute(self._named("GRANT TEMPORARY ON DATABASE {database} TO {reader}"))
+        self.as_superuser().execute(self._named(sql.SQL("ALTER ROLE {reader} REPLICATION")))
+        self.as_superuser().execute(
+            self._named(sql.SQL("GRANT TEMPORARY ON DATABASE {database} TO {reader}"))
+        )
 
     def config(self, **overrides: Any) -> dict[str, Any]:
         """A valid configuration of the connector for the reader; overrides replace whole properties."""

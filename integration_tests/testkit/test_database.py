@@ -7,6 +7,7 @@ import pytest
 
 from testkit.cluster import Cluster
 from testkit.database import Database
+from testkit.errors import KitError
 
 
 def test_a_fresh_database_has_the_extension_of_its_server(database: Database, server: Cluster) -> None:
@@ -58,6 +59,14 @@ def test_a_database_is_gone_after_its_block_even_with_a_connection_open(server: 
         roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'gone%'").fetchall()
     lingering.close()
     assert (names, roles) == ([], [])
+
+
+def test_a_database_that_was_there_before_is_left_alone(server: Cluster) -> None:
+    with pytest.raises(KitError, match="already"), server.database("postgres"):
+        pass
+
+    with server.connect("postgres") as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_the_configuration_names_the_reader_and_takes_overrides(database: Database) -> None:
