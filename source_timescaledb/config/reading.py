@@ -86,7 +86,7 @@ def _with_nul(given: Any, path: str = "") -> Iterator[str]:
 def _refusals(given: dict[str, Any]) -> Iterator[str]:
     """Take out of a configuration what must not be silently ignored, and say why it is refused."""
     if given.get("entra_service_principal_auth") not in (None, False, "false"):
-        yield "entra_service_principal_auth must be false, as logins through Microsoft Entra are not supported"
+        yield "entra_service_principal_auth must be false, as Microsoft Entra logins are not supported"
     if _member(given, "replication_method", "method") == "Xmin":
         del given["replication_method"]
         yield (
