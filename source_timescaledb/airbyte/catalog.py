@@ -24,9 +24,9 @@ from airbyte_cdk.models import (
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
+from source_timescaledb.snapshot.query import CHUNK_COLUMN
 from source_timescaledb.types.rendering import json_schema
 
-CHUNK_COLUMN: Final = "_ts_chunk"
 _CHUNK_SCHEMA: Final = {"type": ["null", "string"]}
 
 _ORDERED_TYPES: Final = frozenset(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from source_timescaledb.hypertables.model import ServerVersion
+from source_timescaledb.hypertables.model import Chunk, ServerVersion
 
 OLDEST_SUPPORTED: Final = ServerVersion(2, 11)
 _CHUNK_HAS_RELID: Final = ServerVersion(2, 29)
@@ -127,20 +127,22 @@ JOIN pg_class m ON m.relnamespace = mn.oid AND m.relname = h.table_name
 
 _CHUNKS_BY_NAME: Final = """
 SELECT k.id, c.oid::int8, n.nspname::text, c.relname::text, k.status,
-       z.schema_name::text, z.table_name::text, k.osm_chunk, c.reltuples::float8, c.relpages,
+       zn.nspname::text, zc.relname::text, zc.oid::int8, k.osm_chunk, c.reltuples::float8, c.relpages,
        array_agg(s.dimension_id), array_agg(s.range_start), array_agg(s.range_end)
 FROM _timescaledb_catalog.chunk k
 JOIN pg_namespace n ON n.nspname = k.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = k.table_name
 LEFT JOIN _timescaledb_catalog.chunk z ON z.id = k.compressed_chunk_id
+LEFT JOIN pg_namespace zn ON zn.nspname = z.schema_name
+LEFT JOIN pg_class zc ON zc.relnamespace = zn.oid AND zc.relname = z.table_name
 {slices}
 WHERE k.hypertable_id = %(hypertable)s AND k.id > %(after)s {only}{alive}
-GROUP BY k.id, c.oid, n.nspname, c.relname, k.status, z.schema_name, z.table_name, k.osm_chunk
+GROUP BY k.id, c.oid, n.nspname, c.relname, k.status, zn.nspname, zc.relname, zc.oid, k.osm_chunk
 """
 
 _CHUNKS_BY_RELID: Final = """
 SELECT k.id, c.oid::int8, n.nspname::text, c.relname::text, k.status,
-       zn.nspname::text, z.relname::text, k.osm_chunk, c.reltuples::float8, c.relpages,
+       zn.nspname::text, z.relname::text, z.oid::int8, k.osm_chunk, c.reltuples::float8, c.relpages,
        array_agg(s.dimension_id), array_agg(s.range_start), array_agg(s.range_end)
 FROM _timescaledb_catalog.chunk k
 JOIN pg_class c ON c.oid = k.relid
@@ -150,7 +152,7 @@ LEFT JOIN pg_class z ON z.oid = g.compress_relid
 LEFT JOIN pg_namespace zn ON zn.oid = z.relnamespace
 JOIN _timescaledb_catalog.dimension_slice s ON s.chunk_id = k.id
 WHERE k.hypertable_id = %(hypertable)s AND k.id > %(after)s {only}
-GROUP BY k.id, c.oid, n.nspname, c.relname, k.status, zn.nspname, z.relname, k.osm_chunk
+GROUP BY k.id, c.oid, n.nspname, c.relname, k.status, zn.nspname, z.relname, z.oid, k.osm_chunk
 """
 
 _SLICES_BY_CONSTRAINT: Final = """
@@ -161,27 +163,28 @@ _SLICES_BY_CHUNK: Final = "JOIN _timescaledb_catalog.dimension_slice s ON s.chun
 
 _ONLY_ONE: Final = "AND c.oid = %(oid)s::oid"
 
-_FINGERPRINT_BY_NAME: Final = """
-SELECT c.relfilenode::int8, pg_relation_filenode(c.oid)::int8, k.status, {functions}.chunk_status(c.oid::regclass),
-       z.oid::int8, z.relfilenode::int8, pg_relation_filenode(z.oid)::int8, pg_current_snapshot()::text
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN _timescaledb_catalog.chunk k ON k.schema_name = n.nspname AND k.table_name = c.relname
-LEFT JOIN _timescaledb_catalog.chunk y ON y.id = k.compressed_chunk_id
-LEFT JOIN pg_namespace zn ON zn.nspname = y.schema_name
-LEFT JOIN pg_class z ON z.relnamespace = zn.oid AND z.relname = y.table_name
-WHERE c.oid = {oid}::oid
+_FINGERPRINT: Final = """
+SELECT (SELECT relfilenode::int8 FROM pg_class WHERE oid = {oid}),
+       (SELECT status FROM _timescaledb_catalog.chunk WHERE id = {id}),
+       {compressed}::int8,
+       (SELECT relfilenode::int8 FROM pg_class WHERE oid = {compressed_oid}),
+       {live}, pg_current_snapshot()::text
 """
 
-_FINGERPRINT_BY_RELID: Final = """
-SELECT c.relfilenode::int8, pg_relation_filenode(c.oid)::int8, k.status, {functions}.chunk_status(c.oid::regclass),
-       z.oid::int8, z.relfilenode::int8, pg_relation_filenode(z.oid)::int8, pg_current_snapshot()::text
-FROM pg_class c
-JOIN _timescaledb_catalog.chunk k ON k.relid = c.oid
-LEFT JOIN _timescaledb_catalog.compression_settings g ON g.relid = c.oid
-LEFT JOIN pg_class z ON z.oid = g.compress_relid
-WHERE c.oid = {oid}::oid
-"""
+_LIVE: Final = """pg_relation_filenode({oid})::int8, {functions}.chunk_status({oid}::oid::regclass),
+       pg_relation_filenode({compressed_oid})::int8"""
+
+_COMPRESSED_ID: Final = "(SELECT compressed_chunk_id FROM _timescaledb_catalog.chunk WHERE id = {id})"
+"""Enough where there was none: any number at all tells that there is one now."""
+
+_COMPRESSED_BY_ID: Final = """(SELECT z.oid FROM _timescaledb_catalog.chunk k
+        JOIN _timescaledb_catalog.chunk y ON y.id = k.compressed_chunk_id
+        JOIN pg_namespace n ON n.nspname = y.schema_name
+        JOIN pg_class z ON z.relnamespace = n.oid AND z.relname = y.table_name WHERE k.id = {id})"""
+
+_COMPRESSED_BY_RELID: Final = (
+    "(SELECT compress_relid::oid FROM _timescaledb_catalog.compression_settings WHERE relid = {oid})"
+)
 
 
 def relations(extension: ServerVersion | None) -> str:
@@ -213,13 +216,28 @@ def chunks(extension: ServerVersion, *, one: bool = False) -> str:
     )
 
 
-def fingerprint(extension: ServerVersion, oid: int) -> str:
-    """What must not change while a chunk is read: snapshot-time catalog rows beside live values.
+def fingerprint(extension: ServerVersion, chunk: Chunk) -> tuple[str, str]:
+    """Two queries that prove a chunk was not rewritten while it was read: one before the rows, one after.
 
-    `pg_relation_filenode` and `chunk_status` look at the live catalog even inside an old snapshot, so inside one
-    REPEATABLE READ transaction a difference tells that somebody rewrote, compressed or decompressed the chunk
-    (30 cases measured on 2.29.2, every wrong read flagged; upstream issue #6842).
+    `pg_relation_filenode` and `chunk_status` look at the live catalog even inside an old snapshot, so in a REPEATABLE
+    READ transaction a difference from the snapshot's own rows tells that somebody rewrote, compressed or decompressed
+    the chunk (30 cases measured on 2.29.2, every wrong read flagged; upstream issue #6842).
+
+    Before: file number, status, compressed relation and its file number by the snapshot; then file number, status and
+    compressed file number live; then the snapshot. After: the three live values again. Looked up by the ids that are
+    known already: planning a join would take longer than reading a small chunk.
     """
     functions = "_timescaledb_functions" if extension >= _FUNCTIONS_SCHEMA else "_timescaledb_internal"
-    query = _FINGERPRINT_BY_RELID if extension >= _CHUNK_HAS_RELID else _FINGERPRINT_BY_NAME
-    return query.format(functions=functions, oid=int(oid))
+    known = {
+        "oid": chunk.oid,
+        "id": chunk.id,
+        "compressed_oid": chunk.compressed.oid if chunk.compressed else 0,
+    }
+    live = _LIVE.format(functions=functions, **known)
+    if chunk.status == 0 and chunk.compressed is None and extension < _CHUNK_HAS_RELID:
+        compressed = _COMPRESSED_ID.format(**known)
+    elif extension < _CHUNK_HAS_RELID:
+        compressed = _COMPRESSED_BY_ID.format(**known)
+    else:
+        compressed = _COMPRESSED_BY_RELID.format(**known)
+    return _FINGERPRINT.format(compressed=compressed, live=live, **known), f"SELECT {live}"

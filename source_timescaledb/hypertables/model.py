@@ -97,6 +97,13 @@ class ChunkStatus(IntFlag):
     PARTIAL = 8
 
 
+class CompressedRelation(NamedTuple):
+    """The relation that holds a chunk's compressed rows."""
+
+    oid: int
+    name: QualifiedName
+
+
 class Chunk(NamedTuple):
     """One chunk as the catalog had it when the registry was read; a tuple, because there are tens of thousands."""
 
@@ -106,8 +113,7 @@ class Chunk(NamedTuple):
     status: ChunkStatus
     box: tuple[Span, ...]
     """One span per dimension, in the order of the hypertable's dimensions."""
-    compressed: QualifiedName | None
-    """The relation that holds the compressed rows, if the chunk is compressed."""
+    compressed: CompressedRelation | None
     tiered: bool
     """Whether it is the foreign table that stands for rows in object storage (OSM)."""
     rows: float

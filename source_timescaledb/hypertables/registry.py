@@ -18,6 +18,7 @@ from source_timescaledb.hypertables.model import (
     Chunk,
     ChunkStatus,
     Column,
+    CompressedRelation,
     ContinuousAggregate,
     Dimension,
     Hypertable,
@@ -233,7 +234,8 @@ def _dimension(
 
 
 def _chunk(hypertable: Hypertable, row: Sequence[Any]) -> Chunk:
-    id_, oid, schema, name, status, compressed_schema, compressed_name, tiered, rows, pages, *box = row
+    id_, oid, schema, name, status, inner_schema, inner_name, inner_oid, tiered, rows, pages, *box = row
+    inner = CompressedRelation(inner_oid, QualifiedName(inner_schema, inner_name)) if inner_oid else None
     spans = {dimension: Span(lower, upper) for dimension, lower, upper in zip(*box, strict=True)}
     return Chunk(
         id=id_,
@@ -241,7 +243,7 @@ def _chunk(hypertable: Hypertable, row: Sequence[Any]) -> Chunk:
         name=QualifiedName(schema, name),
         status=ChunkStatus(status),
         box=tuple(spans[dimension.id] for dimension in hypertable.dimensions if dimension.id in spans),
-        compressed=QualifiedName(compressed_schema, compressed_name) if compressed_name else None,
+        compressed=inner,
         tiered=tiered,
         rows=rows,
         pages=pages,

@@ -1,25 +1,29 @@
 """The connections of the slice readers: opened when needed, never more than allowed, proven before each use.
 
-psycopg's pool opens connections in threads of its own and keeps trying behind the scenes, so that a wrong
-password and a busy server look the same to whoever waits. When a wait ends without a connection although
-there is room for one more, one is therefore tried in the waiting thread, for the sake of its error.
+A connection is opened by the thread that asked for it, so whatever is wrong, a password or a busy server, is that
+thread's error at once and with its true name. (A pool with workers of its own, such as psycopg's, can only report
+that nothing came in time.) The number of borrowers is bounded, and each holds at most one connection, so the number
+of connections is bounded too. The one used last is lent first; those that were in use only at a peak idle until the
+pool is closed, which readers of a sync never wait for long.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg.pq import TransactionStatus
 from typing_extensions import Self
 
 from source_timescaledb.errors import TransientError
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
 
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 30.0
 
 
 class ReaderPool:
@@ -34,21 +38,15 @@ class ReaderPool:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._settings = settings
+        self._size = size
         self._purpose = purpose
-        self._lent: set[Connection] = set()
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            connection_class=_opener(settings, purpose),
-            min_size=0,
-            max_size=size,
-            timeout=patience_seconds,
-            reconnect_timeout=patience_seconds,
-            check=ConnectionPool.check_connection,
-            name=purpose,
-            open=False,
-        )
+        self._patience_seconds = patience_seconds
+        self._places = threading.BoundedSemaphore(size)
+        self._idle: deque[Connection] = deque()
+        self._closed = False
 
     def __repr__(self) -> str:
-        return f"ReaderPool({self._purpose}, at most {self._pool.max_size})"
+        return f"ReaderPool({self._purpose}, at most {self._size})"
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +58,9 @@ class ReaderPool:
 
     def close(self) -> None:
         """Close every connection that is not borrowed; borrowed ones are closed when they come back."""
-        self._pool.close()
+        self._closed = True
+        while connection := self._take_idle():
+            connection.close()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -69,38 +69,53 @@ class ReaderPool:
         Raises:
             ConnectorError: why there is none, of the kind that the reason deserves.
         """
-        connection = self._borrow()
-        self._lent.add(connection)
-        try:
-            yield connection
-        finally:
-            self._lent.remove(connection)
-            self._pool.putconn(connection)
-
-    def _borrow(self) -> Connection:
-        self._pool.open()
-        try:
-            return self._pool.getconn()
-        except PoolTimeout:
-            self._explain()
+        if not self._places.acquire(timeout=self._patience_seconds):
             raise TransientError(
-                f"No connection of {self._pool.max_size} for the {self._purpose} became free within "
-                f"{self._pool.timeout:g} seconds.",
+                f"No connection of {self._size} for the {self._purpose} became free within "
+                f"{self._patience_seconds:g} seconds.",
                 remedy="Lower timescaledb.parallel_chunks, or look for what keeps the server busy.",
-            ) from None
+            )
+        try:
+            connection = self._working()
+            try:
+                yield connection
+            finally:
+                self._take_back(connection)
+        finally:
+            self._places.release()
 
-    def _explain(self) -> None:
-        """Raise why no connection can be opened; return where one can, or where all are merely lent."""
-        if len(self._lent) < self._pool.max_size:
-            open_connection(self._settings, self._purpose).close()
+    def _working(self) -> Connection:
+        while connection := self._take_idle():
+            if _answers(connection):
+                return connection
+            connection.close()
+        if self._closed:
+            raise TransientError(f"The connections for the {self._purpose} were closed.")
+        return open_connection(self._settings, self._purpose)
+
+    def _take_idle(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _take_back(self, connection: Connection) -> None:
+        try:
+            connection.rollback()
+        except psycopg.Error:
+            connection.close()
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        if self._closed:
+            self.close()
 
 
-def _opener(settings: ConnectionSettings, purpose: str) -> type[Connection]:
-    """Return the class through whose `connect` psycopg's pool opens its connections."""
-
-    class Opener(psycopg.Connection[tuple[Any, ...]]):
-        @classmethod
-        def connect(cls, *_: Any, **__: Any) -> Connection:  # type: ignore[override]  # as the pool calls it
-            return open_connection(settings, purpose)
-
-    return Opener
+def _answers(connection: Connection) -> bool:
+    """Tell whether the server still answers on this connection, at the price of one round trip."""
+    try:
+        connection.execute("")
+    except psycopg.Error:
+        return False
+    return True

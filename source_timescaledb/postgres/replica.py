@@ -46,7 +46,7 @@ def await_replay(
             return
         if clock() >= give_up:
             raise TransientError(
-                f"The replica has replayed only to {replayed} after {seconds:.0f} seconds, and the read needs {position}.",
+                f"The replica has replayed to {replayed} after {seconds:.0f} seconds, and the read needs {position}.",
                 remedy="Look for what delays replication, or read from the primary (timescaledb.replica_host).",
             )
         sleep(_POLL_SECONDS)

@@ -10,7 +10,8 @@ same way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from psycopg import sql
 
@@ -19,6 +20,19 @@ from source_timescaledb.hypertables.model import QualifiedName, Relation, Server
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice, WholeSlice
 from source_timescaledb.state.model import Key
 from source_timescaledb.types.row import row_expression
+
+CHUNK_COLUMN: Final = "_ts_chunk"
+"""The column that names a row's chunk, where `emit_chunk_metadata` asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must hold before and after the rows of a chunk are read (`hypertables.catalog.fingerprint`)."""
+
+    before: str
+    after: str
+    compressed: int | None
+    """The oid of the compressed relation that was locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +43,7 @@ class SliceQuery:
     """A SELECT of one text column: the JSON object of each row."""
     locks: tuple[QualifiedName, ...] = ()
     """What to lock, ACCESS SHARE, before the first query of the transaction."""
-    fingerprint: str | None = None
-    """The query whose answer must be the same, and consistent, before and after the rows."""
+    fingerprint: Fingerprint | None = None
 
 
 def relation_name(name: QualifiedName) -> sql.Identifier:
@@ -47,6 +60,8 @@ class Selection:
     condition: sql.Composable | None = None
     metadata: bool = False
     """Whether every row of a chunk carries the chunk's name as `_ts_chunk`."""
+    _rendered: dict[str | None, sql.SQL] = field(default_factory=dict, compare=False, repr=False)
+    """The row expression as text: made once, not once per slice."""
 
     def slice_query(self, slice_: Slice, extension: ServerVersion | None) -> SliceQuery:
         """The query of one slice."""
@@ -75,11 +90,12 @@ class Selection:
             source = relation.name
             readable = frozenset(column.name for column in relation.columns)
             conditions += bounds.inside_box(hypertable, chunk, readable)
-        locks = (chunk.name,) if chunk.compressed is None else (chunk.name, chunk.compressed)
+        locks = (chunk.name,) if chunk.compressed is None else (chunk.name, chunk.compressed.name)
+        before, after = catalog.fingerprint(extension, chunk)
         return SliceQuery(
             rows=self._select(source, conditions, chunk.name),
             locks=locks if relation.selectable else (),
-            fingerprint=catalog.fingerprint(extension, chunk.oid),
+            fingerprint=Fingerprint(before, after, chunk.compressed.oid if chunk.compressed else None),
         )
 
     def _plain_query(self, conditions: Iterable[sql.Composable]) -> SliceQuery:
@@ -92,14 +108,19 @@ class Selection:
     def _select(
         self, source: QualifiedName, conditions: Iterable[sql.Composable], chunk: QualifiedName | None
     ) -> sql.Composed:
-        types = {column.name: column for column in self.relation.columns}
-        row = row_expression([types[name] for name in self.columns], self._constants(chunk))
+        row = self._row(str(chunk) if chunk and self.metadata else None)
         every = [*conditions, *([self.condition] if self.condition is not None else [])]
         where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(every)) if every else sql.SQL("")
         return sql.SQL("SELECT {} FROM {}{}").format(row, relation_name(source), where)
 
-    def _constants(self, chunk: QualifiedName | None) -> dict[str, str | None]:
-        return {"_ts_chunk": str(chunk) if chunk else None} if self.metadata else {}
+    def _row(self, chunk: str | None) -> sql.SQL:
+        if chunk not in self._rendered:
+            types = {column.name: column for column in self.relation.columns}
+            constants = {CHUNK_COLUMN: chunk} if self.metadata else {}
+            expression = row_expression([types[name] for name in self.columns], constants)
+            self._rendered.clear()
+            self._rendered[chunk] = sql.SQL(expression.as_string(None))
+        return self._rendered[chunk]
 
     def _key_conditions(self, slice_: KeySlice) -> Iterable[sql.Composable]:
         if slice_.lower is not None:

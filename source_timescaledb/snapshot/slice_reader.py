@@ -80,6 +80,27 @@ class SliceRead:
     """`pg_current_snapshot()` of the transaction, empty where no fingerprint was taken."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The fingerprint taken before the rows."""
+
+    live: tuple[Any, ...]
+    snapshot: str
+
+    @classmethod
+    def consistent(cls, row: tuple[Any, ...] | None, compressed: int | None) -> _Before:
+        """A fingerprint whose snapshot and live values agree, and whose compressed relation is the one we locked.
+
+        Otherwise the chunk is changing right now: raises SliceChanged.
+        """
+        if row is None:
+            raise SliceChanged
+        file, status, compressed_oid, compressed_file, *live, snapshot = row
+        if [file, status, compressed_file] != live or compressed_oid != compressed or status is None:
+            raise SliceChanged
+        return cls(tuple(live), snapshot)
+
+
 class SliceReader:
     """Reads slices over one connection; not thread-safe. `clock` is a monotonic clock in seconds."""
 
@@ -112,9 +133,9 @@ class SliceReader:
             if isinstance(error, psycopg.errors.QueryCanceled) and self._is_late(limits, started):
                 raise SliceOverran(by_time=True) from error
             raise
-        return SliceRead(self._rows, self._clock() - started, before[-1] if before else "")
+        return SliceRead(self._rows, self._clock() - started, before.snapshot if before else "")
 
-    def _begin(self, query: SliceQuery, limits: Limits) -> tuple[Any, ...] | None:
+    def _begin(self, query: SliceQuery, limits: Limits) -> _Before | None:
         """Everything up to the open cursor, in one round trip."""
         cursor = self._connection.cursor()
         fingerprint = None
@@ -126,9 +147,11 @@ class SliceReader:
             for name in query.locks:
                 cursor.execute(_lock(name))
             if query.fingerprint is not None:
-                fingerprint = self._connection.execute(query.fingerprint.encode())
+                fingerprint = self._connection.execute(query.fingerprint.before.encode())
             cursor.execute(sql.SQL("DECLARE slice NO SCROLL CURSOR FOR {}").format(query.rows))
-        return _consistent(fingerprint.fetchone()) if fingerprint is not None else None
+        if query.fingerprint is None or fingerprint is None:
+            return None
+        return _Before.consistent(fingerprint.fetchone(), query.fingerprint.compressed)
 
     def _fetch_all(self, limits: Limits, started: float, release: Callable[[HeldRows], None] | None) -> None:
         wanted = min(FIRST_FETCH, limits.fetch_rows)
@@ -173,14 +196,14 @@ class SliceReader:
             raise RowTooLarge
         return fetched
 
-    def _prove(self, query: SliceQuery, before: tuple[Any, ...] | None) -> None:
+    def _prove(self, query: SliceQuery, before: _Before | None) -> None:
         """The fingerprint again, and the end of the transaction, in one round trip."""
         after = None
         with self._connection.pipeline():
             if query.fingerprint is not None:
-                after = self._connection.execute(query.fingerprint.encode())
+                after = self._connection.execute(query.fingerprint.after.encode())
             self._connection.execute(b"COMMIT")
-        if after is not None and _consistent(after.fetchone()) != before:
+        if after is not None and before is not None and after.fetchone() != before.live:
             raise SliceChanged
 
     def _run(self, statement: str) -> None:
@@ -203,16 +226,3 @@ def _milliseconds(seconds: float) -> int:
 
 def _lock(name: QualifiedName) -> sql.Composed:
     return sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(relation_name(name))
-
-
-def _consistent(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    """A fingerprint whose snapshot-time and live values agree; otherwise the chunk is changing right now.
-
-    The columns are those of `hypertables.catalog.fingerprint`.
-    """
-    if row is None:
-        raise SliceChanged
-    file, live_file, status, live_status, _, compressed_file, live_compressed_file, _ = row
-    if (file, status, compressed_file) != (live_file, live_status, live_compressed_file):
-        raise SliceChanged
-    return row

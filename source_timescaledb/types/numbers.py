@@ -1,0 +1,66 @@
+"""Numbers and booleans: the text of their output functions is JSON already, except where it is NaN or an infinity.
+
+Every digit is kept: a numeric of a thousand digits is a JSON number of a thousand digits, with the zeros its scale
+asks for. `extra_float_digits` at its default makes floats the shortest text that reads back as the same value.
+
+A numeric with a typmod can be NaN but not infinite (the manual: "an infinity cannot be stored in a constrained
+numeric"), which saves it a comparison; NaN is greater than every number, for floats and numerics alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from source_timescaledb.types.definition import (
+    BARE,
+    SQL_MARKER,
+    WHERE_NULL,
+    WHOLE_ARRAY,
+    Definition,
+    Template,
+    whole_array_marking,
+)
+
+INTEGER_SCHEMA: Final = {"type": ["null", "number"], "airbyte_type": "integer"}
+NUMBER_SCHEMA: Final = {"type": ["null", "number"]}
+
+
+def marked_unless(finite: str) -> Template:
+    """A number's text, followed by the marker unless the condition holds."""
+    return ("VALUE", f"CASE WHEN {finite} THEN NULL WHEN VALUE IS NULL THEN 'null' ELSE {SQL_MARKER} END")
+
+
+MARKED_ARRAY = whole_array_marking(("NaN", "Infinity", "-Infinity"))
+
+INTEGER = Definition(INTEGER_SCHEMA, BARE, WHOLE_ARRAY)
+# The peer's quirk: an oid is an integer, the items of an oid[] are numbers. array_to_json would quote them.
+OID = Definition(INTEGER_SCHEMA, BARE)
+OID_ITEM = Definition(NUMBER_SCHEMA, BARE)
+
+# Infinity minus itself is NaN: one operation finds all three.
+FLOAT = Definition(NUMBER_SCHEMA, marked_unless("VALUE - VALUE = 0"), MARKED_ARRAY)
+
+NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity' AND VALUE > '-Infinity'"), MARKED_ARRAY)
+BOUND_NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'NaN'"), MARKED_ARRAY)
+WHOLE_NUMERIC = Definition(INTEGER_SCHEMA, BOUND_NUMERIC.sql)
+
+# Output in the database's own currency format; its digits, scaled as that locale scales them, are the numeric.
+MONEY = Definition(NUMBER_SCHEMA, ("VALUE::numeric", WHERE_NULL))
+
+BOOLEAN = Definition(
+    {"type": ["null", "boolean"]},
+    ("CASE WHEN VALUE THEN 'true' WHEN VALUE IS NULL THEN 'null' ELSE 'false' END",),
+    WHOLE_ARRAY,
+)
+
+
+def numeric(typmod: int) -> Definition:
+    """The definition of numeric(p,s): an integer where the scale is not positive."""
+    if typmod < 0:
+        return NUMERIC
+    return BOUND_NUMERIC if scale(typmod) > 0 else WHOLE_NUMERIC
+
+
+def scale(typmod: int) -> int:
+    """The scale in a numeric's typmod: eleven bits with a sign (numeric.c, numeric_typmod_scale)."""
+    return ((typmod - 4) & 0x7FF ^ 0x400) - 0x400

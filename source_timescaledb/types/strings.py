@@ -1,0 +1,57 @@
+"""Everything that is a JSON string: text, documents, bits and bytes, addresses, shapes, and all types unknown to us.
+
+What we do not know is passed on as its output function writes it, so an extension's type (PostGIS geometry, ltree,
+citext) or tomorrow's built-in one needs no entry here. The peer's quirks are kept where they lose nothing: documents
+are text, not objects; a shape's coordinates are written as floats (`(15.0,18.0)`); the items of a bytea[] are base64,
+those of a bit(1)[] booleans. It also makes booleans of longer bit strings, and false of all of them; ours stay
+strings.
+"""
+
+from __future__ import annotations
+
+from source_timescaledb.types.definition import (
+    ESCAPED,
+    OUTPUT,
+    QUOTED,
+    WHERE_NULL,
+    WHOLE_ARRAY,
+    Definition,
+    string,
+)
+
+ANYTHING = Definition(string(), OUTPUT)
+TEXT = Definition(string(), ESCAPED, WHOLE_ARRAY)
+PLAIN = Definition(string(), QUOTED, WHOLE_ARRAY)
+
+DOCUMENT = Definition(string(), ("to_json(VALUE::text)", WHERE_NULL))
+# The extension's own cast, found by its types wherever the extension lives: names would need its schema.
+HSTORE = Definition(string(), ("to_json(VALUE::json::text)", WHERE_NULL))
+
+# The output starts with a backslash, and so its JSON with two.
+BYTEA = Definition(
+    string(),
+    (
+        "CASE WHEN VALUE IS NULL THEN 'null' ELSE '\"\\' END",
+        "VALUE",
+        "CASE WHEN VALUE IS NOT NULL THEN '\"' END",
+    ),
+)
+# encode breaks its lines after 76 characters.
+BYTEA_ITEM = Definition(
+    string(), ("coalesce('\"' || translate(encode(VALUE, 'base64'), E'\\n', '') || '\"', 'null')",)
+)
+
+BITS = Definition(string(), QUOTED, WHOLE_ARRAY)
+BIT_ITEM = Definition(
+    {"type": ["null", "boolean"]},
+    ("CASE WHEN VALUE = B'1' THEN 'true' WHEN VALUE IS NULL THEN 'null' ELSE 'false' END",),
+)
+
+# A number that is all digits stands between a bracket or comma and another.
+SHAPE = Definition(
+    string(),
+    (
+        "CASE WHEN VALUE IS NULL THEN 'null' ELSE"
+        r""" '"' || regexp_replace(concat(VALUE), '([[({<,]-?\d+)(?=[])}>,])', '\1.0', 'g') || '"' END""",
+    ),
+)
