@@ -20,6 +20,9 @@ from testkit.errors import KitError, NoServerError
 from testkit.roots import Edition
 
 URL_VARIABLE = "TIMESCALEDB_TEST_URL"
+FACTS = """
+SELECT extversion, current_setting('timescaledb.license') FROM pg_extension WHERE extname = 'timescaledb'
+"""
 PING_SECONDS = 2
 START_SECONDS = 120.0
 POLL_SECONDS = 0.2
@@ -40,18 +43,13 @@ class RunningServer(Cluster):
         self.name = name
         self.address = address
         self._template = template
-        with self.connect() as connection:
-            self.postgres = connection.info.server_version // 10000
-            found = connection.execute(
-                "SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'"
-            ).fetchone()
-            if found is None:
-                raise KitError(f"the server {name} has no TimescaleDB")
-            self.timescaledb = str(found[0])
-            # The setting is known to a session only once the library is loaded, and then in every database.
-            connection.execute("LOAD 'timescaledb'")
-            licence = connection.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
-        self.edition = Edition.COMMUNITY if licence == ("timescale",) else Edition.APACHE
+        # The licence is a setting of the library that the extension loads, so only a database with it can tell.
+        with self.database() as database:
+            session = database.as_superuser()
+            self.postgres = session.info.server_version // 10000
+            version, licence = session.execute(FACTS).fetchone() or ("", "")
+        self.timescaledb = version
+        self.edition = Edition.COMMUNITY if licence == "timescale" else Edition.APACHE
 
     @property
     def template(self) -> str:
