@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import errors
-from psycopg_pool import PoolTimeout
 
 from source_timescaledb.errors import (
     ConfigurationError,
@@ -91,7 +90,6 @@ def test_every_failure_that_somebody_has_to_mend_has_a_remedy(judged: Verdict) -
         (errors.OperationalError("canary"), TransientError),
         (errors.ConnectionTimeout("canary"), TransientError),
         (errors.InterfaceError("canary"), TransientError),
-        (PoolTimeout("canary"), TransientError),
         (errors.DataError("canary"), DefectError),
         (errors.ProgrammingError("canary"), DefectError),
         (errors.NotSupportedError("canary"), DefectError),

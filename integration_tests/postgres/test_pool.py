@@ -79,6 +79,44 @@ def test_a_transaction_left_open_is_rolled_back(database: Database) -> None:
     assert status is psycopg.pq.TransactionStatus.IDLE
 
 
+def test_a_connection_that_comes_back_after_the_end_is_closed(database: Database) -> None:
+    readers = pool(database, 1)
+
+    with readers.connection() as lent:
+        readers.close()
+        open_while_lent = not lent.closed
+
+    assert open_while_lent
+    assert lent.closed
+
+
+def test_a_closed_pool_opens_nothing_any_more(database: Database) -> None:
+    readers = pool(database, 1)
+    readers.close()
+
+    with pytest.raises(TransientError, match="were closed"), readers.connection():
+        pass
+
+
+def test_a_failed_query_leaves_a_working_connection_behind(database: Database) -> None:
+    with pool(database, 1) as readers:
+        with readers.connection() as first:
+            first.execute("BEGIN")
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                first.execute("SELECT 1 / 0")
+        with readers.connection() as second:
+            again = second is first
+
+    assert again
+
+
+def test_a_place_is_free_again_after_a_connection_could_not_be_opened(database: Database) -> None:
+    with pool(database, 1, password="canary", seconds=0.1) as readers:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="SQLSTATE 28P01"), readers.connection():
+                pass
+
+
 def test_a_wrong_password_is_told_as_such_and_not_as_a_timeout(database: Database) -> None:
     with (
         pool(database, 1, password="canary", seconds=1) as readers,
