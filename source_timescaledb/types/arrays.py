@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from source_timescaledb.types.definition import WHERE_NULL, Definition, Schema, Template
+from source_timescaledb.types.definition import Definition, Schema, Template
 
 
 def array_of(item: Definition) -> Definition:
@@ -31,4 +31,31 @@ def array_schema(item: Schema) -> Schema:
     return {"type": ["null", "array"], "items": nested}
 
 
-BRACKET = "CASE WHEN shape.sizes IS NOT NULL THEN (SELECT repeat('{bracket}', count(*)::int) FROM unnest(shape.sizes) AS inside(size) WHERE {number} % inside.size = 0) END"
+def item_by_item(item: Template) -> Template:
+    """An array whose items are written as `item` writes them."""
+    written = ", ".join(argument.replace("VALUE", "item.value") for argument in item)
+    opening, closing = inner("[", "item.n - 1"), inner("]", "item.n")
+    return (
+        f"""CASE WHEN VALUE IS NULL THEN 'null' ELSE (
+SELECT concat('[', string_agg(concat({opening}, {written}, {closing}), ',' ORDER BY item.n), ']')
+  FROM (SELECT source.whole, {INNER_SIZES} AS sizes FROM (SELECT VALUE AS whole) AS source OFFSET 0) AS shape,
+       LATERAL (SELECT unnest(shape.whole) AS value, generate_series(1, cardinality(shape.whole)) AS n) AS item
+) END""",  # noqa: S608 -- made of this package's own templates, which hold no names and no values
+    )
+
+
+def inner(bracket: str, number: str) -> str:
+    """The inner brackets at an item: as many as there are sizes that divide `number`."""
+    return f"""CASE WHEN shape.sizes IS NOT NULL THEN (
+SELECT repeat('{bracket}', count(*)::int) FROM unnest(shape.sizes) AS inside(size) WHERE mod({number}, inside.size) = 0
+) END"""  # noqa: S608 -- as above
+
+
+INNER_SIZES = """CASE WHEN array_ndims(source.whole) > 1 THEN ARRAY(
+ WITH RECURSIVE level AS (
+  SELECT 2 AS depth, cardinality(source.whole) / array_length(source.whole, 1) AS size
+  UNION ALL
+  SELECT level.depth + 1, level.size / array_length(source.whole, level.depth)
+    FROM level WHERE level.depth < array_ndims(source.whole)
+ ) SELECT level.size FROM level) END"""
+"""How many items each inner bracket holds, from the outermost to the innermost; NULL in one dimension."""

@@ -3,9 +3,9 @@
 A definition holds all that depends on the type: the JSON schema of its values and, in `sql`, how the server writes one
 as JSON. Whatever else renders the type has its place here too, so that no two renderings of a type can live apart.
 
-Every rendering is a function of one thing: the text that the type's output function writes under the session settings
-of our connections (UTC, ISO dates, `postgres` intervals, hex bytea, shortest floats, empty search_path). That text is
-what logical replication sends, so whatever is rendered there can be equal, byte for byte, to what is rendered here.
+Every rendering is a function of one thing: the text that the type's output function writes under `OUTPUT_SETTINGS`. That
+text is what logical replication sends, so whatever is rendered there can be equal, byte for byte, to what is rendered
+here.
 Casts to text are no such function: they strip the padding of char(n), give a bare inet its mask and keep an XML
 declaration. `concat` and `to_json` of a built-in scalar do call the output function; `to_json` of anything else may
 find a user's cast to json instead, and goes through `concat` first.
@@ -22,9 +22,9 @@ in JSON, so that whoever passes the bytes on finds it with one search over a who
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from psycopg import sql
 
@@ -33,6 +33,22 @@ Schema = Mapping[str, Any]
 
 Template = tuple[str, ...]
 """Arguments of concat() whose joined text is the JSON value of VALUE; a single argument is of type text."""
+
+OUTPUT_SETTINGS: Final[Mapping[str, str]] = {
+    "client_encoding": "UTF8",
+    "search_path": "",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+"""What a session must be set to, so that output functions write what the renderings expect and names mean ours.
+
+`lc_monetary` stays as the database has it: money is stored without its scale, which is that of the locale.
+"""
 
 MARKER = "\x01"
 INEXPRESSIBLE = f"null{MARKER}"
@@ -58,13 +74,17 @@ class Definition:
 def filled(template: Template, value: sql.Composable) -> tuple[sql.Composable, ...]:
     """A template's arguments for a value."""
     return tuple(
-        sql.Composed(
-            part
-            for position, text in enumerate(argument.split("VALUE"))
-            for part in ((value, sql.SQL(text)) if position else (sql.SQL(text),))
-        )
+        sql.Composed([*alternated([sql.SQL(text) for text in argument.split("VALUE")], value)])
         for argument in template
     )
+
+
+def alternated(texts: Sequence[sql.SQL], value: sql.Composable) -> Iterator[sql.Composable]:
+    """The texts with the value between each two."""
+    yield texts[0]
+    for text in texts[1:]:
+        yield value
+        yield text
 
 
 def string(**more: str) -> Schema:
@@ -77,7 +97,11 @@ WHERE_NULL = "CASE WHEN VALUE IS NULL THEN 'null' END"
 BARE = ("VALUE", WHERE_NULL)
 """Output that is JSON as it stands."""
 
-QUOTED = ("CASE WHEN VALUE IS NULL THEN 'null' ELSE '\"' END", "VALUE", "CASE WHEN VALUE IS NOT NULL THEN '\"' END")
+QUOTED = (
+    "CASE WHEN VALUE IS NULL THEN 'null' ELSE '\"' END",
+    "VALUE",
+    "CASE WHEN VALUE IS NOT NULL THEN '\"' END",
+)
 """Output in which nothing needs escaping."""
 
 ESCAPED = ("to_json(VALUE)", WHERE_NULL)
@@ -91,11 +115,12 @@ WHOLE_ARRAY = ("array_to_json(VALUE)", WHERE_NULL)
 """An array whose items array_to_json writes just as `BARE`, `QUOTED` or `ESCAPED` do."""
 
 
-def whole_array_marking(words: tuple[str, ...]) -> Template:
+def whole_array_marking(*words: str) -> Template:
     """An array as `WHOLE_ARRAY` writes it, with the items that are one of `words` marked as inexpressible."""
     present = " OR ".join(f"'{word}' = ANY (VALUE)" for word in words)
     return (
-        f"CASE WHEN {present} THEN regexp_replace(array_to_json(VALUE)::text, '\"({'|'.join(words)})\"',"
-        r" E'\\1\x01', 'g')"
-        " WHEN VALUE IS NULL THEN 'null' ELSE array_to_json(VALUE)::text END",
+        rf"""CASE
+ WHEN {present} THEN regexp_replace(array_to_json(VALUE)::text, '"({"|".join(words)})"', E'\\1\x01', 'g')
+ WHEN VALUE IS NULL THEN 'null'
+ ELSE array_to_json(VALUE)::text END""",
     )

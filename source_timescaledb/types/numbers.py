@@ -3,8 +3,8 @@
 Every digit is kept: a numeric of a thousand digits is a JSON number of a thousand digits, with the zeros its scale
 asks for. `extra_float_digits` at its default makes floats the shortest text that reads back as the same value.
 
-A numeric with a typmod can be NaN but not infinite (the manual: "an infinity cannot be stored in a constrained
-numeric"), which saves it a comparison; NaN is greater than every number, for floats and numerics alike.
+A numeric with a typmod can be NaN but not infinite (numeric.c, apply_typmod_special), which saves it a comparison;
+NaN is greater than all else, for floats and numerics alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def marked_unless(finite: str) -> Template:
     return ("VALUE", f"CASE WHEN {finite} THEN NULL WHEN VALUE IS NULL THEN 'null' ELSE {SQL_MARKER} END")
 
 
-MARKED_ARRAY = whole_array_marking(("NaN", "Infinity", "-Infinity"))
+MARKED_ARRAY = whole_array_marking("NaN", "Infinity", "-Infinity")
 
 INTEGER = Definition(INTEGER_SCHEMA, BARE, WHOLE_ARRAY)
 # The peer's quirk: an oid is an integer, the items of an oid[] are numbers. array_to_json would quote them.
@@ -41,7 +41,7 @@ OID_ITEM = Definition(NUMBER_SCHEMA, BARE)
 FLOAT = Definition(NUMBER_SCHEMA, marked_unless("VALUE - VALUE = 0"), MARKED_ARRAY)
 
 NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity' AND VALUE > '-Infinity'"), MARKED_ARRAY)
-BOUND_NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'NaN'"), MARKED_ARRAY)
+BOUND_NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity'"), MARKED_ARRAY)
 WHOLE_NUMERIC = Definition(INTEGER_SCHEMA, BOUND_NUMERIC.sql)
 
 # Output in the database's own currency format; its digits, scaled as that locale scales them, are the numeric.
@@ -55,7 +55,7 @@ BOOLEAN = Definition(
 
 
 def numeric(typmod: int) -> Definition:
-    """The definition of numeric(p,s): an integer where the scale is not positive."""
+    """The definition of numeric by its typmod: an integer where it is bound to a scale that is not positive."""
     if typmod < 0:
         return NUMERIC
     return BOUND_NUMERIC if scale(typmod) > 0 else WHOLE_NUMERIC

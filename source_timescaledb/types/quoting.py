@@ -1,8 +1,8 @@
-"""Names and constants as SQL that holds no percent sign.
+r"""Names and constants as SQL that holds no percent sign.
 
 psycopg reads every percent sign in a statement as a placeholder, quoted or not, but only when the statement is
 executed with parameters; doubling the sign is then right, and wrong otherwise. SQL without the character means the
-same both ways: a constant spells it `\\x25` in an escape string, a name `\\0025` in a Unicode identifier (PostgreSQL
+same both ways: a constant spells it `\x25` in an escape string, a name `\0025` in a Unicode identifier (PostgreSQL
 manual, 4.1.2.2 and 4.1.1; the latter needs `standard_conforming_strings`, which is on by default since 9.1).
 """
 

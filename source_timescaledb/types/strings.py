@@ -31,27 +31,26 @@ HSTORE = Definition(string(), ("to_json(VALUE::json::text)", WHERE_NULL))
 BYTEA = Definition(
     string(),
     (
-        "CASE WHEN VALUE IS NULL THEN 'null' ELSE '\"\\' END",
+        """CASE WHEN VALUE IS NULL THEN 'null' ELSE '"\\' END""",
         "VALUE",
-        "CASE WHEN VALUE IS NOT NULL THEN '\"' END",
+        """CASE WHEN VALUE IS NOT NULL THEN '"' END""",
     ),
 )
 # encode breaks its lines after 76 characters.
 BYTEA_ITEM = Definition(
-    string(), ("coalesce('\"' || translate(encode(VALUE, 'base64'), E'\\n', '') || '\"', 'null')",)
+    string(), ("""coalesce('"' || translate(encode(VALUE, 'base64'), E'\\n', '') || '"', 'null')""",)
 )
 
-BITS = Definition(string(), QUOTED, WHOLE_ARRAY)
 BIT_ITEM = Definition(
     {"type": ["null", "boolean"]},
     ("CASE WHEN VALUE = B'1' THEN 'true' WHEN VALUE IS NULL THEN 'null' ELSE 'false' END",),
 )
 
-# A number that is all digits stands between a bracket or comma and another.
+# A number that is all digits stands between an opening bracket or comma and a closing one or comma.
 SHAPE = Definition(
     string(),
     (
-        "CASE WHEN VALUE IS NULL THEN 'null' ELSE"
-        r""" '"' || regexp_replace(concat(VALUE), '([[({<,]-?\d+)(?=[])}>,])', '\1.0', 'g') || '"' END""",
+        r"""CASE WHEN VALUE IS NULL THEN 'null'
+ ELSE '"' || regexp_replace(concat(VALUE), '([[({<,]-?\d+)(?=[])}>,])', '\1.0', 'g') || '"' END""",
     ),
 )

@@ -15,7 +15,6 @@ from __future__ import annotations
 from source_timescaledb.types.definition import (
     QUOTED,
     SQL_INEXPRESSIBLE,
-    WHERE_NULL,
     WHOLE_ARRAY,
     Definition,
     Template,
@@ -24,43 +23,52 @@ from source_timescaledb.types.definition import (
 )
 
 
-def timestamp(first: str, zone: str) -> Template:
-    """A timestamp not earlier than `first`, the year 1, in one form, an earlier one in another; both end in `zone`."""
-    form = f'"\\""YYYY-MM-DD"T"HH24:MI:SS.US"{zone}'
+def timestamp(year_one: str, zone: str) -> Template:
+    """A timestamp that ends in `zone`, in one form since `year_one`, in another before it."""
+    form = rf'"\""YYYY-MM-DD"T"HH24:MI:SS.US"{zone}'
     return (
-        f"CASE WHEN VALUE >= '{first}' AND VALUE < 'infinity' THEN to_char(VALUE, '{form}\\\"\"')"
-        f" WHEN VALUE IS NULL THEN 'null'"
-        f" WHEN isfinite(VALUE) THEN to_char(VALUE, '{form} BC\\\"\"')"
-        f" ELSE {SQL_INEXPRESSIBLE} END",
+        rf"""CASE
+ WHEN VALUE >= '{year_one}' AND VALUE < 'infinity' THEN to_char(VALUE, '{form}\""')
+ WHEN VALUE IS NULL THEN 'null'
+ WHEN isfinite(VALUE) THEN to_char(VALUE, '{form} BC\""')
+ ELSE {SQL_INEXPRESSIBLE} END""",
     )
 
 
 TIMESTAMP = Definition(
-    string(format="date-time", airbyte_type="timestamp_without_timezone"), timestamp("0001-01-01 00:00:00", "")
+    string(format="date-time", airbyte_type="timestamp_without_timezone"),
+    timestamp("0001-01-01 00:00:00", ""),
 )
 TIMESTAMPTZ = Definition(
-    string(format="date-time", airbyte_type="timestamp_with_timezone"), timestamp("0001-01-01 00:00:00+00", "Z")
+    string(format="date-time", airbyte_type="timestamp_with_timezone"),
+    timestamp("0001-01-01 00:00:00+00", "Z"),
 )
 DATE = Definition(
     string(format="date"),
     (
-        "CASE WHEN isfinite(VALUE) THEN '\"' || VALUE::text || '\"'"
-        f" WHEN VALUE IS NULL THEN 'null' ELSE {SQL_INEXPRESSIBLE} END",
+        f"""CASE
+ WHEN isfinite(VALUE) THEN '"' || VALUE::text || '"'
+ WHEN VALUE IS NULL THEN 'null'
+ ELSE {SQL_INEXPRESSIBLE} END""",
     ),
-    whole_array_marking(("infinity", "-infinity")),
+    whole_array_marking("infinity", "-infinity"),
 )
 TIME = Definition(
     string(format="time", airbyte_type="time_without_timezone"),
     (
-        "CASE WHEN VALUE < '24:00:00' THEN '\"' || VALUE::text || '\"'"
-        " WHEN VALUE IS NULL THEN 'null' ELSE '\"23:59:59.999999999\"' END",
+        """CASE
+ WHEN VALUE < '24:00:00' THEN '"' || VALUE::text || '"'
+ WHEN VALUE IS NULL THEN 'null'
+ ELSE '"23:59:59.999999999"' END""",
     ),
 )
 TIMETZ = Definition(
     string(format="time", airbyte_type="time_with_timezone"),
     (
-        "CASE WHEN VALUE = '24:00:00+00' THEN '\"23:59:59.999999999Z\"' WHEN VALUE IS NULL THEN 'null'"
-        " ELSE '\"' || (VALUE AT TIME ZONE INTERVAL '0')::time::text || 'Z\"' END",
+        """CASE
+ WHEN VALUE = '24:00:00+00' THEN '"23:59:59.999999999Z"'
+ WHEN VALUE IS NULL THEN 'null'
+ ELSE '"' || (VALUE AT TIME ZONE INTERVAL '0')::time::text || 'Z"' END""",
     ),
 )
 INTERVAL = Definition(string(), QUOTED, WHOLE_ARRAY)

@@ -1,0 +1,90 @@
+"""A whole row as one JSON object, written by the server, and the mending of the values that JSON cannot express.
+
+concat() takes 100 arguments, so long rows nest: each level joins up to 90. Everything constant (braces, commas, the
+names) is written into as few constants as can be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from psycopg import sql
+
+from source_timescaledb.types.model import PgType
+from source_timescaledb.types.quoting import constant, identifier
+from source_timescaledb.types.rendering import arguments
+
+CONCAT_ARGUMENTS: Final = 90
+"""PostgreSQL's functions take 100 (FUNC_MAX_ARGS)."""
+
+MARKED: Final = re.compile(rb"-?[A-Za-z]+\x01")
+"""A bare word with the marker; the byte cannot be inside a JSON string, so the word is not either."""
+
+
+def row_expression(columns: Sequence[tuple[str, PgType, int]]) -> sql.Composable:
+    """An expression of type text that writes a row's columns (name, type, typmod) as one JSON object.
+
+    The names are the object's keys, in their order, and are read as unqualified columns. Holds no percent sign, so it
+    may be executed with parameters or without. Values that JSON cannot express carry the marker: see
+    `resolve_inexpressible`.
+    """
+    return concatenated([*row_arguments(columns)])
+
+
+def row_arguments(columns: Sequence[tuple[str, PgType, int]]) -> Iterator[sql.Composable]:
+    """The arguments of concat() for a row, without regard to their number."""
+    before = "{"
+    for name, type_, typmod in columns:
+        yield constant(f"{before}{key(name)}:")
+        yield from arguments(type_, typmod, identifier(name))
+        before = ","
+    yield constant("}" if columns else "{}")
+
+
+def key(name: str) -> str:
+    """A column's name as a JSON string."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def concatenated(parts: Sequence[sql.Composable]) -> sql.Composable:
+    """The parts joined by concat(), nested where they are too many for one call."""
+    while len(parts) > CONCAT_ARGUMENTS:
+        parts = [
+            called(parts[start : start + CONCAT_ARGUMENTS])
+            for start in range(0, len(parts), CONCAT_ARGUMENTS)
+        ]
+    return called(parts)
+
+
+def called(parts: Sequence[sql.Composable]) -> sql.Composable:
+    """One call of concat()."""
+    return sql.SQL("concat({})").format(sql.SQL(", ").join(parts))
+
+
+class Inexpressible:
+    """What stands in a parsed row where JSON had no word for the value."""
+
+
+def resolve_inexpressible(data: bytes) -> tuple[bytes, list[str]]:
+    """One rendered row with null for each marked value, and the names of the fields that hold one.
+
+    All other bytes are returned as they came. A field is named once, also when an array in it holds many.
+    """
+    fields: dict[str, Any] = json.loads(
+        MARKED.sub(b"NaN", data),
+        parse_constant=lambda _: Inexpressible,
+        # Numbers of any length are passed over: Python refuses to read integers of more than 4,300 digits.
+        parse_int=str,
+        parse_float=str,
+    )
+    return MARKED.sub(b"null", data), [name for name, value in fields.items() if holds_inexpressible(value)]
+
+
+def holds_inexpressible(value: Any) -> bool:
+    """Whether a value of a parsed row, or an item at any depth, is inexpressible."""
+    if isinstance(value, list):
+        return any(holds_inexpressible(item) for item in value)
+    return value is Inexpressible
