@@ -121,7 +121,7 @@ def is_resumable(relation: Relation) -> bool:
 
 def _can_be_cursor(relation: Relation, name: str) -> bool:
     column = relation.column(name)
-    return column is not None and column.type.scalar_name in _ORDERED_TYPES
+    return column is not None and column.scalar in _ORDERED_TYPES
 
 
 def check_catalog(catalog: ConfiguredAirbyteCatalog) -> None:

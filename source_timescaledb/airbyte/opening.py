@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.config.timescaledb import SnapshotOrder
-from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Span
+from source_timescaledb.hypertables.bounds import box_is_nameable
+from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
 from source_timescaledb.hypertables.registry import read_chunks
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.cursor import CursorRange, open_range
@@ -125,6 +126,7 @@ def _plan(
             newest_first=settings.snapshot_order is SnapshotOrder.NEWEST_FIRST,
             window=_window(session, request, cursor),
             progress=usable,
+            by_time_alone=_only_time_is_nameable(relation),
         )
     if relation.hypertable is None and relation.key:
         keyed = progress if isinstance(progress, KeyProgress) and progress.key == relation.key else None
@@ -132,6 +134,16 @@ def _plan(
         return KeyPlan(relation.key, pace, keyed)
     _tell_restart(session, request, progress, None)
     return WholePlan(pace)
+
+
+def _only_time_is_nameable(relation: Relation) -> bool:
+    """Whether chunks are read through the hypertable, and some of their dimensions by columns the role may not read."""
+    readable = frozenset(column.name for column in relation.columns)
+    return (
+        relation.guarded
+        and relation.hypertable is not None
+        and not box_is_nameable(relation.hypertable, readable)
+    )
 
 
 def _tell_restart(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import Final, NamedTuple
 
-from source_timescaledb.types.model import PgType
+from source_timescaledb.types.model import Kind, PgType
 
 OPEN_BELOW: Final = -(2**63)
 OPEN_ABOVE: Final = 2**63 - 1
@@ -177,6 +177,12 @@ class Column(NamedTuple):
     name: str
     type: PgType
     typmod: int
+
+    @property
+    def scalar(self) -> str:
+        """The name of the built-in type its values have below all domains; empty for any other type."""
+        type_, _ = self.type.resolved(self.typmod)
+        return type_.name if type_.kind is Kind.BASE and type_.schema == "pg_catalog" else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ class ChunkPlan:
     """The plan of one hypertable.
 
     `chunks` are its chunks now; `progress` is what an earlier process left, None at the start; `window` limits time
-    (`snapshot_since`, or a cursor) and is taken from `progress` where there is one.
+    (`snapshot_since`, or a cursor) and is taken from `progress` where there is one. With `by_time_alone`, chunks that
+    share time are read as one: for a role that cannot name the other dimensions, whose rows it could not tell apart.
     """
 
     def __init__(
@@ -84,8 +85,11 @@ class ChunkPlan:
         newest_first: bool = False,
         window: Span = EVERYTHING,
         progress: ChunkProgress | None = None,
+        by_time_alone: bool = False,
     ) -> None:
         self.pace = pace
+        self._by_time_alone = by_time_alone
+        self._covered: list[Span] = []
         self._hypertable = hypertable
         self._sliceable = hypertable.time.time is not TimeKind.OPAQUE
         known = list(chunks)
@@ -103,8 +107,11 @@ class ChunkPlan:
         self.last_chunk = max([start.last_chunk, *(chunk.id for chunk in known)])
         self._tasks: deque[_Task] = deque()
         self._by_id: dict[int, _Task] = {}
-        self._append(self._planned(known), start.open)
-        self._append(self._late(known), start.open)
+        planned, late = self._planned(known), self._late(known)
+        left = {chunk.id for chunk in (*planned, *late)}
+        self._cover(chunk.span for chunk in known if chunk.id not in left)
+        self._append(planned, start.open)
+        self._append(late, start.open)
         self._settle()
 
     def extend(self, chunks: Iterable[Chunk]) -> int:
@@ -202,10 +209,16 @@ class ChunkPlan:
         for chunk in chunks:
             span = chunk.span.meet(self._window)
             done = [Span(*bounds) for bounds in finished.get(chunk.id, ())]
-            todo = [] if span.empty else subtract(span, done)
+            todo = [] if span.empty else subtract(span, [*done, *self._covered])
+            self._cover([span])
             task = _Task(chunk, span, todo, done)
             self._tasks.append(task)
             self._by_id[chunk.id] = task
+
+    def _cover(self, spans: Iterable[Span]) -> None:
+        """Note what of time belongs to a chunk already, where time alone tells rows apart."""
+        if self._by_time_alone:
+            self._covered = unite([*self._covered, *(span for span in spans if not span.empty)])
 
     def _settle(self) -> None:
         """Move the position past finished chunks at the front."""

@@ -76,7 +76,7 @@ class _Opening:
         self._cursor = cursor
         self._name = sql.Identifier(cursor)
         column = relation.column(cursor)
-        self._infinite = column is not None and column.type.scalar_name in _HAS_INFINITY
+        self._infinite = column is not None and column.scalar in _HAS_INFINITY
         self._time = _time_kind(relation, cursor)
         self._by_chunk = relation.hypertable is not None and not relation.guarded
         self._relation = relation.name

@@ -18,10 +18,12 @@ from typing import IO, Final
 import orjson
 
 from source_timescaledb.hypertables.model import QualifiedName
-from source_timescaledb.types.row import MARKER, resolve_inexpressible
+from source_timescaledb.types.definition import MARKER
+from source_timescaledb.types.row import resolve_inexpressible
 
 IN_MEMORY: Final = 16 * 1024 * 1024
 PIECE_BYTES: Final = 64 * 1024
+_MARK: Final = MARKER.encode()
 
 
 class LineFormat:
@@ -44,12 +46,12 @@ class LineFormat:
         A value that JSON or the protocol cannot express arrives as a marked null; its row gets `meta.changes`.
         """
         joined = self._between.join(rows)
-        if MARKER in joined:
+        if _MARK in joined:
             return b"".join(map(self._line, rows))
         return self._start + joined + self._END
 
     def _line(self, row: bytes) -> bytes:
-        if MARKER not in row:
+        if _MARK not in row:
             return self._start + row + self._END
         data, fields = resolve_inexpressible(row)
         changes = [

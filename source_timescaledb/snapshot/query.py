@@ -19,7 +19,8 @@ from source_timescaledb.hypertables import bounds, catalog
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerVersion, TimeKind
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice, WholeSlice
 from source_timescaledb.state.model import Key
-from source_timescaledb.types.row import row_expression
+from source_timescaledb.types.quoting import constant
+from source_timescaledb.types.row import concatenated, key, row_arguments
 
 CHUNK_COLUMN: Final = "_ts_chunk"
 """The column that names a row's chunk, where `emit_chunk_metadata` asks for it."""
@@ -114,12 +115,15 @@ class Selection:
         return sql.SQL("SELECT {} FROM {}{}").format(row, relation_name(source), where)
 
     def _row(self, chunk: str | None) -> sql.SQL:
+        """The expression of a row's JSON object; with metadata, the chunk's name is its last field."""
         if chunk not in self._rendered:
             types = {column.name: column for column in self.relation.columns}
-            constants = {CHUNK_COLUMN: chunk} if self.metadata else {}
-            expression = row_expression([types[name] for name in self.columns], constants)
+            parts = [*row_arguments([types[name] for name in self.columns])]
+            if self.metadata:
+                field_text = f"{key(CHUNK_COLUMN)}:{key(chunk) if chunk else 'null'}}}"
+                parts[-1] = constant(("," if self.columns else "{") + field_text)
             self._rendered.clear()
-            self._rendered[chunk] = sql.SQL(expression.as_string(None))
+            self._rendered[chunk] = sql.SQL(concatenated(parts).as_string(None))
         return self._rendered[chunk]
 
     def _key_conditions(self, slice_: KeySlice) -> Iterable[sql.Composable]:

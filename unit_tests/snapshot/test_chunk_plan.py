@@ -225,6 +225,25 @@ def test_the_progress_of_fifty_thousand_chunks_fits_in_four_kibibytes() -> None:
     assert len(plan.progress.model_dump_json()) <= 4096
 
 
+def test_chunks_that_share_time_are_read_once_where_time_alone_tells_rows_apart() -> None:
+    chunks = [chunk(1, 0, 100), chunk(2, 0, 100), chunk(3, 50, 150)]
+    plan = ChunkPlan(TABLE, chunks, Pace(limit=1), by_time_alone=True)
+
+    assert read_all(plan) == [(1, Span(0, 100)), (3, Span(100, 150))]
+
+
+def test_a_resumed_plan_by_time_alone_remembers_what_is_behind_it() -> None:
+    chunks = [chunk(1, 0, 100), chunk(2, 0, 100), chunk(3, 100, 200)]
+    plan = ChunkPlan(TABLE, chunks, Pace(limit=1), by_time_alone=True)
+    first = take(plan)
+    assert first is not None
+    plan.confirm(first)
+
+    resumed = ChunkPlan(TABLE, chunks, Pace(limit=1), by_time_alone=True, progress=plan.progress)
+
+    assert read_all(resumed) == [(3, Span(100, 200))]
+
+
 @given(
     cuts=st.lists(st.integers(1, 30), min_size=1, max_size=60),
     stop_after=st.integers(0, 59),
