@@ -8,6 +8,7 @@ and say so.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import lru_cache
 
 import pytest
@@ -52,12 +53,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def opened(one: Candidate) -> Iterator[Cluster]:
     """The running server of a session; a server that cannot be had fails its tests with one sentence."""
-    try:
-        if one.root is not None:
-            one.root()
-    except NoServerError as reason:
-        pytest.fail(str(reason), pytrace=False)
-    with one.open() as running:
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(one.open())
+        except NoServerError as reason:
+            pytest.fail(str(reason), pytrace=False)
         yield running
 
 
@@ -70,10 +70,17 @@ def server(candidate: Candidate) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def community_server(community_candidate: Candidate) -> Iterator[Cluster]:
     """A running Community edition server."""
-    for running in opened(community_candidate):
-        if not running.community:
+    yield from opened(community_candidate)
+
+
+@pytest.fixture(autouse=True)
+def _only_on_community_servers(request: pytest.FixtureRequest) -> None:
+    """What edition a server named by its URL is, only the running server can tell."""
+    asked = {"server", "community_server"}.intersection(request.fixturenames)
+    marked = request.node.get_closest_marker("community") is not None
+    for fixture in asked if marked else asked - {"server"}:
+        if not request.getfixturevalue(fixture).community:
             pytest.skip(NO_COMMUNITY)
-        yield running
 
 
 @pytest.fixture

@@ -60,13 +60,30 @@ class RunningServer(Cluster):
 @contextmanager
 def at_address(name: str, address: Address) -> Iterator[RunningServer]:
     """Use a running server for a while: with a template database of our own, dropped afterwards."""
+    require_timescaledb(name, address)
     template = f"testkit_template_{secrets.token_hex(4)}"
-    make_template(address, template)
     try:
+        make_template(address, template)
         yield RunningServer(name, address, template)
     finally:
         with psycopg.connect(address.conninfo("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(template)))
+            statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            connection.execute(statement.format(sql.Identifier(template)))
+
+
+def require_timescaledb(name: str, address: Address) -> None:
+    """Return when a server answers its superuser and offers the extension.
+
+    Raises:
+        NoServerError: it does not; the message says which.
+    """
+    place = f"The server {name} ({address.host}:{address.port})"
+    if not address.answers():
+        raise NoServerError(f"{place} does not answer, or refuses {address.superuser}.")
+    with psycopg.connect(address.conninfo("postgres")) as connection:
+        query = "SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'"
+        if connection.execute(query).fetchone() is None:
+            raise NoServerError(f"{place} has no TimescaleDB to create.")
 
 
 def at_url(url: str) -> Address:

@@ -24,6 +24,11 @@ COMMAND_SECONDS = 300.0
 LOG_SHOWN = 2000
 
 
+def inside(root: Root, command: list[str]) -> list[str]:
+    """The command line that runs a command in a root; the command is killed when its standard input ends."""
+    return [sys.executable, "-I", jail.__file__, str(root.path), str(ACCOUNT), *command]
+
+
 class Keeper:
     """One command in a root; killed by `close`, when this process ends, or with its keeper."""
 
@@ -33,7 +38,7 @@ class Keeper:
         for name in ("dev", "srv"):  # a root put there by hand may lack them
             (root.path / name).mkdir(exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-I", jail.__file__, str(root.path), str(ACCOUNT), *command],
+            inside(root, command),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

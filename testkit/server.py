@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 from typing_extensions import Self
 
 from testkit.cluster import Address, Cluster
@@ -187,9 +188,18 @@ class Server(Cluster):
 
     def signal_backend(self, pid: int, number: signal.Signals) -> None:
         """Signal the server process that `pg_stat_activity` or `pg_replication_slots` calls `pid`."""
+        self._started.keeper.process(pid).send_signal(number)
+
+    @property
+    def process(self) -> psutil.Process:
+        """The running postmaster, seen from outside the root; its children are all that the server works with."""
+        return self._started.keeper.command
+
+    @property
+    def _started(self) -> Postmaster:
         if self._postmaster is None:
             raise KitError(f"{self!r} was not started")
-        self._postmaster.keeper.process(pid).send_signal(number)
+        return self._postmaster
 
     def standby(self, *, settings: Settings | None = None) -> Standby:
         """A hot standby of this server, not started yet; it replicates from a physical slot of its own."""

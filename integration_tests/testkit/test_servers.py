@@ -40,6 +40,17 @@ def test_nothing_of_ours_remains_on_a_server_that_somebody_else_runs(root: Root)
         assert connection.execute(everything).fetchall() == before
 
 
+def test_a_server_that_does_not_answer_is_told_in_one_sentence() -> None:
+    nowhere = at_url("postgresql://postgres:canary-password@127.0.0.1:9/postgres")
+
+    with (
+        pytest.raises(NoServerError, match=r"127\.0\.0\.1:9\) does not answer") as raised,
+        at_address("url", nowhere),
+    ):
+        pass
+    assert "canary" not in str(raised.value)
+
+
 def test_a_bad_url_is_refused_without_repeating_it() -> None:
     with pytest.raises(KitError) as raised:
         at_url("postgresql://user:canary-password@host:port:what/")
