@@ -51,6 +51,14 @@ class TransientError(ConnectorError):
     """The same thing may work in a moment; retried with jitter inside a budget."""
 
     failure_type = FailureType.TRANSIENT
+    longest_pause = 30.0
+    """Seconds between two attempts at most: a server that is down needs time."""
+
+
+class ContentionError(TransientError):
+    """Another session has what we need for a moment: worth asking again soon, and no harm to anybody."""
+
+    longest_pause = 0.5
 
 
 class DefectError(ConnectorError):

@@ -26,7 +26,6 @@ from source_timescaledb.sqlstates import connector_error
 Result = TypeVar("Result")
 
 FIRST_PAUSE_SECONDS: Final = 0.25
-LONGEST_PAUSE_SECONDS: Final = 30.0
 MOST_DOUBLINGS: Final = 10
 
 
@@ -108,9 +107,9 @@ class Patience:
                 raise
             raise _exhausted(last, self.budget, doing) from None
 
-    def _pause(self, _: RetryCallState) -> float:
+    def _pause(self, state: RetryCallState) -> float:
         doublings = min(self.budget.failures - 1, MOST_DOUBLINGS)
-        bound = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**doublings)
+        bound = min(_error(state).longest_pause, FIRST_PAUSE_SECONDS * 2**doublings)
         return min(self._uniform(0.0, bound), self.budget.left)
 
     def _is_over(self, _: RetryCallState) -> bool:

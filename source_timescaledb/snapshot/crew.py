@@ -24,7 +24,7 @@ from typing import Final
 import psycopg
 from typing_extensions import Self
 
-from source_timescaledb.errors import ConfigurationError, TransientError
+from source_timescaledb.errors import ConfigurationError, ContentionError, TransientError
 from source_timescaledb.hypertables.model import Chunk, QualifiedName, ServerVersion
 from source_timescaledb.hypertables.registry import read_chunk
 from source_timescaledb.postgres.connection import Connection
@@ -344,9 +344,9 @@ class _Attempt:
         )
 
 
-def _contended(chunk: Chunk, event: Exception) -> TransientError:
+def _contended(chunk: Chunk, event: Exception) -> ContentionError:
     if isinstance(event, psycopg.errors.LockNotAvailable):
         what = "is locked by another session (compression, retention or DDL)"
     else:
         what = "is being rewritten by another session (compression, decompression or DDL)"
-    return TransientError(f"Chunk {chunk.name} {what}.", remedy="It is read again in a moment.")
+    return ContentionError(f"Chunk {chunk.name} {what}.", remedy="It is read again in a moment.")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from psycopg import errors
 
 from source_timescaledb.errors import ConfigurationError, TransientError
-from source_timescaledb.postgres.retry import LONGEST_PAUSE_SECONDS, Budget, Patience
+from source_timescaledb.postgres.retry import Budget, Patience
 
 
 @dataclass
@@ -142,4 +142,4 @@ def test_no_pause_is_longer_than_the_longest_or_than_the_budget_allows(
         patient.keep_trying(Flaky(10_000), "Reading")
 
     assert time.now == pytest.approx(seconds)
-    assert all(0 <= pause <= LONGEST_PAUSE_SECONDS for pause in time.pauses)
+    assert all(0 <= pause <= TransientError.longest_pause for pause in time.pauses)
