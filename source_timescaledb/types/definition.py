@@ -16,8 +16,9 @@ them: concat appends a value's output where a cast to text would copy it twice (
 int, 64 against 99 for a float), and to_json costs 160 ns per call before it looks at the value. A template with a
 single argument is an expression of type text.
 
-JSON cannot say NaN or infinity. Such a value is written as a bare word and the marker byte 0x01, which cannot occur
-in JSON, so that whoever passes the bytes on finds it with one search over a whole batch (`row.resolve_inexpressible`).
+JSON cannot say NaN or infinity. Such a value is written as its own bare word and the marker byte 0x01, which cannot
+occur in JSON, so that whoever passes the bytes on finds it with one search over a whole batch
+(`row.resolve_inexpressible`).
 """
 
 from __future__ import annotations
@@ -50,12 +51,10 @@ OUTPUT_SETTINGS: Final[Mapping[str, str]] = {
 `lc_monetary` stays as the database has it: money is stored without its scale, which is that of the locale.
 """
 
-MARKER = "\x01"
-INEXPRESSIBLE = f"null{MARKER}"
-"""A value that JSON cannot express; numbers keep their word: `NaN`, `Infinity`, `-Infinity` before the marker."""
+MARKER: Final = "\x01"
+"""Follows the bare output of a value that JSON cannot express: `NaN`, `Infinity`, `-infinity`."""
 
-SQL_MARKER = r"E'\x01'"
-SQL_INEXPRESSIBLE = r"E'null\x01'"
+SQL_MARKER: Final = r"E'\x01'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,8 @@ from psycopg import sql
 
 from source_timescaledb.types import numbers, strings, times
 from source_timescaledb.types.arrays import array_of
-from source_timescaledb.types.definition import INEXPRESSIBLE, Definition, filled
+from source_timescaledb.types.definition import Definition, filled
 from source_timescaledb.types.model import Kind, PgType
-
-__all__ = ["INEXPRESSIBLE", "arguments", "definition_of", "json_schema", "sql_value"]
 
 BUILT_IN: Final[Mapping[str, Definition]] = {
     **dict.fromkeys(("int2", "int4", "int8"), numbers.INTEGER),
@@ -88,8 +86,8 @@ def sql_value(type_: PgType, typmod: int, value: sql.Composable) -> sql.Composab
     """An expression of type text, never NULL, whose text is the JSON value of `value` (`null` for SQL NULL).
 
     `value` is an expression of the type, cheap enough to be written several times: a column, say. Where JSON has no
-    word for a value the text ends in the marker byte (`INEXPRESSIBLE`). The session must have `OUTPUT_SETTINGS`. The
-    SQL holds no percent sign of its own.
+    word for a value, the text is the value's output and the marker byte. The session must have `OUTPUT_SETTINGS`.
+    The SQL holds no percent sign of its own.
     """
     written = arguments(type_, typmod, value)
     if len(written) == 1:

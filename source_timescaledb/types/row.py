@@ -35,7 +35,7 @@ def row_expression(columns: Sequence[tuple[str, PgType, int]]) -> sql.Composable
 
 
 def row_arguments(columns: Sequence[tuple[str, PgType, int]]) -> Iterator[sql.Composable]:
-    """The arguments of concat() for a row, without regard to their number."""
+    """The arguments of concat() for a row, without regard to their number; the last one closes the object."""
     before = "{"
     for name, type_, typmod in columns:
         yield constant(f"{before}{key(name)}:")

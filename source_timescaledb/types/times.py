@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from source_timescaledb.types.definition import (
     QUOTED,
-    SQL_INEXPRESSIBLE,
+    SQL_MARKER,
     WHOLE_ARRAY,
     Definition,
     Template,
@@ -31,7 +31,7 @@ def timestamp(year_one: str, zone: str) -> Template:
  WHEN VALUE >= '{year_one}' AND VALUE < 'infinity' THEN to_char(VALUE, '{form}\""')
  WHEN VALUE IS NULL THEN 'null'
  WHEN isfinite(VALUE) THEN to_char(VALUE, '{form} BC\""')
- ELSE {SQL_INEXPRESSIBLE} END""",
+ ELSE VALUE::text || {SQL_MARKER} END""",
     )
 
 
@@ -49,7 +49,7 @@ DATE = Definition(
         f"""CASE
  WHEN isfinite(VALUE) THEN '"' || VALUE::text || '"'
  WHEN VALUE IS NULL THEN 'null'
- ELSE {SQL_INEXPRESSIBLE} END""",
+ ELSE VALUE::text || {SQL_MARKER} END""",
     ),
     whole_array_marking("infinity", "-infinity"),
 )
