@@ -30,7 +30,6 @@ from source_timescaledb.hypertables.model import (
 
 _MICROSECONDS_PER_DAY: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_UUID_V7_BITS: Final = 0x7000_8000_0000_0000_0000
 _UUID_MILLISECONDS: Final = 2**48
 
 _TIMESTAMP_CAST: Final = {TimeKind.TIMESTAMPTZ: "timestamptz", TimeKind.TIMESTAMP: "timestamp"}
@@ -79,8 +78,9 @@ def internal(time: TimeKind, value: str) -> sql.Composable:
 
 
 def _uuid_floor(microseconds: int) -> uuid.UUID:
+    """The lowest UUID of a millisecond, as TimescaleDB writes it into check constraints (src/uuid.c@2.29.2)."""
     milliseconds = min(max(-(-microseconds // 1000), 0), _UUID_MILLISECONDS - 1)
-    return uuid.UUID(int=milliseconds << 80 | _UUID_V7_BITS)
+    return uuid.UUID(int=milliseconds << 80)
 
 
 def within(column: str, time: TimeKind, span: Span) -> Iterator[sql.Composable]:
