@@ -1,0 +1,49 @@
+# Everything that can be done here needs Python 3.10 to 3.13 with pip, and what `apt` offers; nothing else.
+# The environment is made once for each state of the locks. Kept between clones, in SOURCE_TIMESCALEDB_CACHE
+# (~/.cache/source-timescaledb): the wheels and the servers.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench servers lock clean
+
+help: ## What can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock requirements-build.lock pyproject.toml
+	@.ci/venv
+	@touch $@
+
+demo: $(READY) ## A server, a year of flights, a sync killed half way and resumed (KEEP=1: the server stays until Ctrl-C)
+	@$(BIN)/python -m demo $(if $(KEEP),--keep)
+
+test: $(READY) servers lint ## Lint, then all tests against real servers
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## Let ruff mend and format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## Measure against COPY, pg_recvlogical and the peers
+	$(BIN)/python -m benchmarks
+
+servers: $(READY) ## Prepare the test servers, so that the rest works offline
+	@$(BIN)/python -m testkit prepare
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.10 \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+lock: ## Renew the locks after a change in pyproject.toml (needs uv; UPGRADE=1 takes newer versions too)
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev pyproject.toml -o requirements.lock
+	$(LOCK) --constraints requirements.lock pyproject.toml -o requirements-runtime.lock
+	printf 'poetry-core>=2.0\nsetuptools\n' | $(LOCK) --constraints requirements.lock - -o requirements-build.lock
+
+clean: ## Remove what was made here; the cache stays
+	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .tmp
