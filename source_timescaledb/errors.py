@@ -61,6 +61,12 @@ class ContentionError(TransientError):
     longest_pause = 0.5
 
 
+class TornReadError(ConnectorError):
+    """A passing failure after a part of an indivisible read was emitted: only the next sync may try again."""
+
+    failure_type = FailureType.TRANSIENT
+
+
 class DefectError(ConnectorError):
     """The connector met something it should have handled: a bug of ours, to be reported."""
 

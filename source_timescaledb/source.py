@@ -46,9 +46,10 @@ from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.health.diagnosis import Finding, Severity, diagnose, replication_findings
 from source_timescaledb.health.probes import probe
 from source_timescaledb.hypertables.model import QualifiedName, Registry
-from source_timescaledb.hypertables.registry import read_registry
+from source_timescaledb.hypertables.registry import read_registry, read_server_facts
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings
 from source_timescaledb.postgres.pool import ReaderPool
+from source_timescaledb.postgres.replica import check_replica
 from source_timescaledb.postgres.retry import Budget, Patience
 from source_timescaledb.state.codec import database_identity, decode, stream_states, undress
 
@@ -162,6 +163,8 @@ class SourceTimescaledb(Source):
             registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
             with pool.connection() as connection:
                 probes = probe(connection, registry.server.extension)
+        if configuration.timescaledb.replica_host:
+            _check_replica(configuration, registry)
         return diagnose(configuration, registry, offered(registry, configuration), probes)
 
     def _registry(
@@ -218,7 +221,7 @@ def _read_streams(
             yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
             continue
         try:
-            wanted = request(configured, relations)
+            wanted = request(configured, relations, session.registry)
             before = decode(name, states[name], identity) if name in states else None
         except ConnectorError as error:
             failed.append(name)
@@ -233,6 +236,12 @@ def _read_streams(
                 session.stop.set()
     if failed:
         raise SyncIncomplete(failed)
+
+
+def _check_replica(configuration: Configuration, registry: Registry) -> None:
+    settings = ConnectionSettings.from_configuration(configuration, replica=True)
+    with ReaderPool(settings, 1, purpose="replica check") as pool, pool.connection() as connection:
+        check_replica(registry.server, read_server_facts(connection))
 
 
 def _load(connection: Connection, configuration: Configuration) -> Registry:

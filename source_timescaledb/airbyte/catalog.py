@@ -25,6 +25,7 @@ from source_timescaledb.config.model import Configuration
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
 from source_timescaledb.snapshot.query import CHUNK_COLUMN
+from source_timescaledb.state.codec import DEFAULT_NAMESPACE
 from source_timescaledb.types.rendering import json_schema
 
 _CHUNK_SCHEMA: Final = {"type": ["null", "string"]}
@@ -45,6 +46,9 @@ class Mode(Enum):
     """What a stream is asked for."""
 
     FULL_REFRESH = "full_refresh"
+    """Everything, once in a job: a state that says complete belongs to an earlier attempt of the same job."""
+    EVERYTHING = "everything"
+    """Everything in every sync: asked for incremental, but there is no cursor."""
     CURSOR = "cursor"
 
 
@@ -145,16 +149,23 @@ def check_catalog(catalog: ConfiguredAirbyteCatalog) -> None:
 
 def stream_name(configured: ConfiguredAirbyteStream) -> QualifiedName:
     """A configured stream's name, in the schema `public` where it has no namespace."""
-    return QualifiedName(configured.stream.namespace or "public", configured.stream.name)
+    return QualifiedName(configured.stream.namespace or DEFAULT_NAMESPACE, configured.stream.name)
 
 
-def request(configured: ConfiguredAirbyteStream, relations: Iterable[Relation]) -> StreamRequest:
+def request(
+    configured: ConfiguredAirbyteStream, relations: Iterable[Relation], registry: Registry
+) -> StreamRequest:
     """Match a configured stream with the database as it is now.
 
     Raises ConfigurationError if the stream, a selected column or the cursor is not there any more.
     """
     name = stream_name(configured)
     relation = next((relation for relation in relations if relation.name == name), None)
+    if relation is None and name in registry.relations:
+        raise ConfigurationError(
+            f"Stream {name} is left out by the settings in timescaledb.",
+            remedy="Change include_hypertables, exclude_hypertables or continuous_aggregates, or remove the stream.",
+        )
     if relation is None:
         raise ConfigurationError(
             f"Stream {name} is not in the database, or the role may not read it.",
@@ -195,7 +206,7 @@ def _mode(configured: ConfiguredAirbyteStream, relation: Relation) -> tuple[Mode
     path = configured.cursor_field or []
     cursor = path[0] if path else default_cursor(relation)
     if cursor is None:
-        return Mode.FULL_REFRESH, None
+        return Mode.EVERYTHING, None
     if len(path) > 1 or not _can_be_cursor(relation, cursor):
         raise ConfigurationError(
             f"Stream {relation.name} cannot follow the cursor {'.'.join(path or [cursor])}: "

@@ -85,19 +85,26 @@ def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> 
 
 def usable_state(session: Session, request: StreamRequest, before: StreamState | None) -> StreamState | None:
     """The state as far as this read can go on from it."""
-    if before is None:
+    if before is None or (request.mode is Mode.EVERYTHING and before.complete):
         return None
+    if reason := _reason_to_start_over(request, before):
+        session.logger.warning("%s %s: it is read from the start.", request.name, reason)
+        return None
+    if before.relation != request.relation.oid:
+        session.logger.warning("%s was recreated: its unfinished read starts over.", request.name)
+        return before.model_copy(update={"progress": None})
+    return before
+
+
+def _reason_to_start_over(request: StreamRequest, before: StreamState) -> str | None:
+    """Why nothing of a state can be used; None if it can."""
     if before.state_type != _state_type(request.mode):
-        session.logger.info("%s was synced in another mode before: starting over.", request.name)
-        return None
-    if before.relation == request.relation.oid:
-        return before
-    session.logger.warning(
-        "%s was recreated since the last sync: an unfinished read starts over.", request.name
-    )
-    if before.state_type == "full_refresh":
-        return None
-    return before.model_copy(update={"progress": None})
+        return "was synced in another mode before"
+    if before.cursor is not None and before.cursor.field != request.cursor:
+        return "follows another cursor now"
+    if before.cursor is None and before.relation != request.relation.oid:
+        return "was recreated since the last sync"
+    return None
 
 
 def _state_type(mode: Mode) -> str:

@@ -24,8 +24,8 @@ from typing import Final
 import psycopg
 from typing_extensions import Self
 
-from source_timescaledb.errors import ConfigurationError, ContentionError, TransientError
-from source_timescaledb.hypertables.model import Chunk, QualifiedName, ServerVersion
+from source_timescaledb.errors import ConfigurationError, ContentionError, TornReadError
+from source_timescaledb.hypertables.model import Chunk, ServerVersion
 from source_timescaledb.hypertables.registry import read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
@@ -336,10 +336,10 @@ class _Attempt:
         self._slice = ChunkSlice(chunk, slice_.span)
         raise _contended(chunk, event)
 
-    def _torn(self) -> ConfigurationError | TransientError:
-        name: QualifiedName = self._orders.selection.relation.name
-        return TransientError(
-            f"The connection was lost while {name} was read in one query, with a part of its rows already emitted.",
+    def _torn(self) -> TornReadError:
+        return TornReadError(
+            f"The connection was lost while {self._orders.selection.relation.name} was read in one query, with a part of "
+            "its rows already emitted.",
             remedy="The next sync reads it again from the start.",
         )
 

@@ -142,7 +142,9 @@ class SliceReader:
         with self._connection.pipeline():
             cursor.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             cursor.execute(f"SET LOCAL lock_timeout = {_milliseconds(LOCK_SECONDS)}".encode())
-            if limits.seconds is not None:
+            if limits.seconds is None:
+                cursor.execute(b"SET LOCAL idle_in_transaction_session_timeout = 0")
+            else:
                 cursor.execute(f"SET LOCAL statement_timeout = {_milliseconds(limits.seconds)}".encode())
             for name in query.locks:
                 cursor.execute(_lock(name))

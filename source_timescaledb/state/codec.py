@@ -20,6 +20,10 @@ from source_timescaledb.state.model import VERSION, DatabaseIdentity, StreamStat
 _RESET: Final = "Clear the stream's state (refresh it in Airbyte) to read it again from the start."
 
 
+DEFAULT_NAMESPACE: Final = "public"
+"""The schema of a stream whose descriptor names none."""
+
+
 def database_identity(server: ServerFacts) -> DatabaseIdentity:
     """The identity that states of this database carry."""
     return DatabaseIdentity(system=server.system_identifier, oid=server.database_oid, name=server.database)
@@ -61,7 +65,9 @@ def stream_states(messages: list[Mapping[str, Any]]) -> dict[QualifiedName, Mapp
         descriptor = stream.get("stream_descriptor") or {}
         blob = stream.get("stream_state")
         if blob:
-            states[QualifiedName(descriptor.get("namespace") or "", descriptor.get("name") or "")] = blob
+            states[
+                QualifiedName(descriptor.get("namespace") or DEFAULT_NAMESPACE, descriptor.get("name") or "")
+            ] = blob
     return states
 
 
