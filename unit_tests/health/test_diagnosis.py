@@ -1,0 +1,137 @@
+"""From facts to findings: all at once, what blocks first, each with its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from source_timescaledb.config.reading import read_configuration
+from source_timescaledb.health.diagnosis import Probes, Severity, diagnose
+from source_timescaledb.hypertables.model import (
+    QualifiedName,
+    Registry,
+    Relation,
+    RelationKind,
+    ServerFacts,
+    ServerVersion,
+)
+
+SERVER = ServerFacts(
+    version_number=170_004,
+    system_identifier="7",
+    database="shop",
+    database_oid=5,
+    role='read"er',
+    superuser=False,
+    bypasses_row_security=False,
+    in_recovery=False,
+    encoding="UTF8",
+    extension=ServerVersion(2, 19, 3),
+    license="apache",
+)
+TABLE = Relation(oid=1, name=QualifiedName("public", "t"), kind=RelationKind.TABLE, columns=())
+NO_PROBES = Probes()
+HEALTHY = Registry(server=SERVER, relations={TABLE.name: TABLE})
+
+
+def findings(
+    registry: Registry = HEALTHY, probes: Probes = NO_PROBES, *, offers: bool = True, **settings: Any
+) -> list[tuple[Severity, str]]:
+    configuration, _ = read_configuration(
+        {"host": "h", "port": 1, "database": "shop", "username": "u", **settings}
+    )
+    offered = list(registry.relations.values()) if offers else []
+    return [
+        (finding.severity, str(finding)) for finding in diagnose(configuration, registry, offered, probes)
+    ]
+
+
+def on(**facts: Any) -> Registry:
+    return replace(HEALTHY, server=replace(SERVER, **facts))
+
+
+def test_a_healthy_database_has_no_findings() -> None:
+    assert findings() == []
+
+
+def test_an_old_server_blocks() -> None:
+    ((severity, sentence),) = findings(on(version_number=130_012))
+
+    assert severity is Severity.BLOCKING
+    assert "PostgreSQL 13" in sentence
+
+
+def test_a_database_without_the_extension_is_worth_a_warning_only() -> None:
+    ((severity, sentence),) = findings(on(extension=None))
+
+    assert severity is Severity.WARNING
+    assert "CREATE EXTENSION timescaledb" in sentence
+
+
+def test_an_old_extension_blocks_and_says_how_to_update_it() -> None:
+    ((severity, sentence),) = findings(on(extension=ServerVersion(2, 10, 3)))
+
+    assert severity is Severity.BLOCKING
+    assert "ALTER EXTENSION timescaledb UPDATE" in sentence
+
+
+def test_an_encoding_that_checks_nothing_is_worth_a_warning() -> None:
+    ((severity, _),) = findings(on(encoding="SQL_ASCII"))
+
+    assert severity is Severity.WARNING
+
+
+def test_change_data_capture_blocks_until_it_is_there() -> None:
+    cdc = {"method": "CDC", "replication_slot": "s", "publication": "p"}
+
+    ((severity, sentence),) = findings(replication_method=cdc)
+
+    assert severity is Severity.BLOCKING
+    assert "Standard" in sentence
+
+
+def test_every_missing_grant_is_named_at_once_with_its_sql() -> None:
+    registry = replace(
+        HEALTHY,
+        relations={},
+        forbidden=(QualifiedName("public", "a"), QualifiedName("Odd", 'b"c')),
+        missing_schemas=("nowhere",),
+        unusable_schemas=("closed",),
+    )
+
+    said = findings(registry, Probes(closed_schemas=("_timescaledb_internal",)))
+
+    text = " ".join(sentence for _, sentence in said)
+    assert all(severity is Severity.BLOCKING for severity, _ in said)
+    assert "nowhere" in text
+    assert 'GRANT USAGE ON SCHEMA "closed" TO "read""er";' in text
+    assert 'GRANT USAGE ON SCHEMA "_timescaledb_internal" TO "read""er";' in text
+    assert 'GRANT SELECT ON "public"."a" TO "read""er";' in text
+    assert 'GRANT SELECT ON "Odd"."b""c" TO "read""er";' in text
+
+
+def test_a_table_that_may_not_be_read_beside_others_is_worth_a_warning() -> None:
+    ((severity, _),) = findings(replace(HEALTHY, forbidden=(QualifiedName("public", "secret"),)))
+
+    assert severity is Severity.WARNING
+
+
+def test_a_long_list_of_forbidden_tables_is_cut() -> None:
+    forbidden = tuple(QualifiedName("public", f"t{number}") for number in range(500))
+
+    ((_, sentence),) = findings(replace(HEALTHY, forbidden=forbidden))
+
+    assert "and 480 more" in sentence
+
+
+def test_nothing_to_read_blocks() -> None:
+    ((severity, sentence),) = findings(offers=False)
+
+    assert severity is Severity.BLOCKING
+    assert "nothing to read" in sentence
+
+
+def test_what_blocks_comes_first() -> None:
+    said = findings(on(encoding="SQL_ASCII", version_number=130_000))
+
+    assert [severity for severity, _ in said] == [Severity.BLOCKING, Severity.WARNING]
