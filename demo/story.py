@@ -70,10 +70,11 @@ def tell(folder: Path, *, server_name: str | None = None, keep: bool = False) ->
         write_json(folder / CONFIG, database.config(), private=True)
         catalog = ask(connector)
         sync = read_killed_and_resumed(cluster, connector, sum(loaded.rows.values()))
-        terminal.fact("comparing", "every row printed with every row in the database\n")
+        terminal.fact("comparing", "every row printed with every row in the database")
+        terminal.gap()
         differences = compare(database, catalog, sync)
         summarise(loaded, sync, differences, time.monotonic() - started)
-        refuse(differences)
+        judge(differences)
         show_what_next(connector, database, keep=keep)
         if keep:
             wait_for_the_user()
@@ -91,7 +92,8 @@ def prepare(cluster: Cluster, database: Database) -> Loaded:
         f"nycflights13: {sum(loaded.rows.values()):,} rows in {len(loaded.rows)} tables, loaded in "
         f"{time.monotonic() - started:.1f} s\nhypertables: {hypertables} of a week each",
     )
-    terminal.fact("role", f"{database.reader}: may connect and SELECT, nothing else\n")
+    terminal.fact("role", f"{database.reader}: may connect and SELECT, nothing else")
+    terminal.gap()
     return loaded
 
 
@@ -162,18 +164,18 @@ def summarise(loaded: Loaded, sync: Sync, differences: dict[str, Difference], se
         ],
     )
     seen = sync.observation
-    terminal.fact("rows/s", f"{sync.rows_per_second:,.0f} while rows came")
+    terminal.fact("speed", f"{sync.rows_per_second:,.0f} rows/s while rows came")
     terminal.fact(
         "longest",
-        f"transaction on the server: {seen.longest_transaction_seconds:.3f} s "
-        f"(pg_stat_activity, asked {seen.looks} times, on at most {seen.most_connections} connections)",
+        f"transaction on the server: {seen.longest_transaction_seconds:.3f} s (pg_stat_activity was asked "
+        f"{seen.looks} times; there were at most {seen.most_connections} connections)",
     )
     terminal.fact("read twice", f"{sync.kept.dropped:,} rows, printed after the last STATE before the kill")
-    terminal.fact("all in all", f"{seconds:.0f} s\n")
+    terminal.fact("in all", f"{seconds:.0f} s")
 
 
-def refuse(differences: dict[str, Difference]) -> None:
-    """Fail where a stream differs.
+def judge(differences: dict[str, Difference]) -> None:
+    """Say that nothing is missing or invented, or fail.
 
     Raises:
         DemoError: one does.
@@ -185,23 +187,26 @@ def refuse(differences: dict[str, Difference]) -> None:
     ]
     if wrong:
         raise DemoError(f"What was printed is not what the database holds: {', '.join(wrong)}.")
+    terminal.gap()
     terminal.fact(
-        "outcome", "every row of every stream is there, once, with the value that the database holds\n"
+        "outcome", "every row of every stream is there, once, with the value that the database holds"
     )
+    terminal.gap()
 
 
 def show_what_next(connector: Connector, database: Database, *, keep: bool) -> None:
     """Where the files are, and what to type."""
-    for name, meaning in (
+    files = (
         (CONFIG, "the configuration of the reader role"),
         ("catalog.jsonl", "what `discover` said; spec.jsonl and check.jsonl beside it"),
         (CATALOG, "all streams, full refresh"),
         (FIRST_RUN, "the run that was killed"),
         (STATE, "where it was then"),
         (SECOND_RUN, "the run that went on"),
-    ):
-        terminal.fact("files" if name == CONFIG else "", f"{connector.folder / name}  {meaning}")
-    print()
+    )
+    listed = [f"{connector.folder / name!s:<40}  {meaning}" for name, meaning in files]
+    terminal.fact("files", "\n".join(listed))
+    terminal.gap()
     again = " ".join(connector.words("read", config=CONFIG, catalog=CATALOG))
     if keep:
         terminal.fact("try next", f"{again}\npsql '{address(database)}'")
@@ -209,7 +214,6 @@ def show_what_next(connector: Connector, database: Database, *, keep: bool) -> N
         terminal.fact(
             "try next", f"make demo KEEP=1\n{again}\n(the server of this run is gone; KEEP=1 keeps one)"
         )
-    print()
 
 
 def address(database: Database) -> str:

@@ -75,13 +75,14 @@ def cut_half_a_line(file: IO[bytes]) -> None:
 class Connector:
     """The command line of the connector, with all its files in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Path = PROGRAM) -> None:
         self.folder = folder
+        self.program = program
 
     def words(self, verb: str, **files: str) -> list[str]:
         """A command as a user would type it."""
         options = [word for name, file in files.items() for word in (f"--{name}", str(self._shown(file)))]
-        return [str(_relative(PROGRAM)), verb, *options]
+        return [str(_relative(self.program)), verb, *options]
 
     def answer(self, verb: str, output: str, **files: str) -> Output:
         """Run a command that answers with one message, and keep what it prints.

@@ -13,6 +13,11 @@ def title(text: str) -> None:
     print(f"\n{text}\n", flush=True)
 
 
+def gap() -> None:
+    """An empty line between two parts."""
+    print(flush=True)
+
+
 def fact(name: str, text: str) -> None:
     """A name and what is to be said of it; more lines are put below each other."""
     first, *rest = text.splitlines()
@@ -24,7 +29,8 @@ def fact(name: str, text: str) -> None:
 def command(words: Sequence[str], outcome: str) -> None:
     """A command as a user would type it, and its outcome below."""
     print(f"{GAP}$ {' '.join(words)}", flush=True)
-    print(f"{GAP}  {outcome}\n", flush=True)
+    print(f"{GAP}  {outcome}", flush=True)
+    gap()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -37,4 +43,4 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print(f"{GAP}{(GAP + GAP).join(cells).rstrip()}", flush=True)
-    print(flush=True)
+    gap()

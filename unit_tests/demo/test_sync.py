@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
-from demo.sync import BLOCK_BYTES, Pump, cut_half_a_line, kept_of, records, write_json
+from demo.errors import DemoError
+from demo.sync import BLOCK_BYTES, Connector, Pump, cut_half_a_line, kept_of, records, write_json
 
 
 def record(stream: str, **data: Any) -> dict[str, Any]:
@@ -80,3 +82,45 @@ def test_a_configuration_is_for_its_owner_only(tmp_path: Path) -> None:
 
     assert path.stat().st_mode & 0o777 == 0o600
     assert orjson.loads(path.read_bytes()) == {"password": "secret"}
+
+
+def program(path: Path, script: str) -> Path:
+    """A program that stands in for a connector, whatever its arguments."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_reading_is_killed_when_enough_records_were_seen(tmp_path: Path) -> None:
+    line = orjson.dumps(record("a", id=1)).decode()
+    endless = program(tmp_path / "endless", f"while :; do echo '{line}'; done")
+
+    reading = Connector(tmp_path, endless).read("run.jsonl", kill_after=100)
+
+    assert reading.records >= 100
+    assert next(records(reading.path)) == ("a", {"id": 1})
+    assert reading.path.read_bytes().endswith(b"}\n")
+
+
+def test_a_reading_that_ends_before_it_can_be_killed_is_a_failure(tmp_path: Path) -> None:
+    short = program(tmp_path / "short", f"echo '{orjson.dumps(record('a', id=1)).decode()}'")
+
+    with pytest.raises(DemoError, match="ended after 1 records: it gave no reason"):
+        Connector(tmp_path, short).read("run.jsonl", kill_after=100)
+
+
+@pytest.mark.parametrize("end", ["exit 1", "kill -SEGV $$"])
+def test_a_reading_that_fails_is_told_with_its_own_reason(tmp_path: Path, end: str) -> None:
+    error = {"message": "The server is gone.", "failure_type": "transient_error"}
+    trace = {"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": 1.0, "error": error}}
+    failing = program(tmp_path / "failing", f"echo '{orjson.dumps(trace).decode()}'\n{end}")
+
+    with pytest.raises(DemoError, match="ended after 0 records: The server is gone"):
+        Connector(tmp_path, failing).read("run.jsonl")
+
+
+def test_a_command_that_fails_is_told_with_its_own_reason(tmp_path: Path) -> None:
+    failing = program(tmp_path / "failing", "exit 1")
+
+    with pytest.raises(DemoError, match="`check` failed: it gave no reason"):
+        Connector(tmp_path, failing).answer("check", "check.jsonl", config="config.json")
