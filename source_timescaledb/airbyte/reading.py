@@ -25,8 +25,9 @@ from source_timescaledb.airbyte.messages import (
 from source_timescaledb.airbyte.opening import Opening, list_chunks, open_stream, usable_state
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.errors import ConnectorError
+from source_timescaledb.snapshot.attempt import Counters, Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
-from source_timescaledb.snapshot.crew import Counters, Crew, FinishedSlice, Orders, Result
+from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Result
 from source_timescaledb.snapshot.cursor import closed
 from source_timescaledb.snapshot.held import LineFormat
 from source_timescaledb.snapshot.plan import WholePlan

@@ -1,0 +1,181 @@
+"""Reading one slice, as often as it takes.
+
+What a failure means is decided by its class, and where that is not enough, by the catalog:
+
+- the chunk changed underneath, or somebody holds it: it is read again, with what the catalog says of it now;
+- the chunk is gone: only the catalog can say so, because 42P01 also comes from a compressed relation that a
+  decompression dropped between look-up and lock; then there is nothing left to read;
+- the connection failed: the seat is left, and the next try opens another;
+- anything else is raised as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+import psycopg
+
+from source_timescaledb.errors import ConfigurationError, ContentionError, TornReadError
+from source_timescaledb.hypertables.model import Chunk, ServerVersion
+from source_timescaledb.hypertables.registry import read_chunk
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.pool import ReaderPool
+from source_timescaledb.postgres.retry import Patience
+from source_timescaledb.snapshot.held import HeldRows, LineFormat
+from source_timescaledb.snapshot.query import Selection
+from source_timescaledb.snapshot.slice_reader import (
+    Limits,
+    RowTooLarge,
+    SliceChanged,
+    SliceRead,
+    SliceReader,
+)
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the readers of one stream are told."""
+
+    selection: Selection
+    extension: ServerVersion | None
+    line_format: Callable[[], LineFormat]
+    fetch_rows: int
+    readers: int
+    patience: Callable[[Callable[[float], None]], Patience]
+    """A fresh patience for one slice, given how to sleep."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened on the way; for the log and the summary."""
+
+    slices: int = 0
+    overran: int = 0
+    changed: int = 0
+    retried: int = 0
+    gone: int = 0
+    longest_seconds: float = 0.0
+
+    def add(self, other: Counters) -> None:
+        """Take another crew's counts in."""
+        self.slices += other.slices
+        self.overran += other.overran
+        self.changed += other.changed
+        self.retried += other.retried
+        self.gone += other.gone
+        self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
+
+
+class Seat:
+    """One reader's connection: borrowed when it is first needed, given back when it has failed."""
+
+    def __init__(self, pool: ReaderPool) -> None:
+        self._pool = pool
+        self._borrowed = ExitStack()
+        self.connection: Connection | None = None
+
+    def take(self) -> Connection:
+        """The connection, opened if there is none. Raises ConnectorError."""
+        if self.connection is None or self.connection.closed:
+            self.leave()
+            self.connection = self._borrowed.enter_context(self._pool.connection())
+        return self.connection
+
+    def leave(self) -> None:
+        """Give the connection back."""
+        self.connection = None
+        self._borrowed.close()
+
+    def interrupt(self) -> None:
+        """Ask the server to end what the connection is doing; from another thread."""
+        connection = self.connection
+        if connection is not None and not connection.closed:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=2)
+
+
+class Attempt:
+    """Reading one slice, as often as it takes; knows what the catalog says of its chunk by now."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        slice_: Slice,
+        seat: Seat,
+        counters: Counters,
+        clock: Callable[[], float],
+        overflow: Callable[[HeldRows], None],
+    ) -> None:
+        self._orders = orders
+        self._slice = slice_
+        self._seat = seat
+        self._counters = counters
+        self._clock = clock
+        self._overflow = overflow
+        self._released = False
+
+    def read(self, deadline: float) -> SliceRead:
+        """Try once. Raises TransientError for what is worth another try, SliceOverran, and the rest as it comes."""
+        connection = self._seat.take()
+        try:
+            return self._read_over(connection, deadline)
+        except (SliceChanged, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as event:
+            if not isinstance(self._slice, ChunkSlice):
+                raise
+            return self._look_again(connection, self._slice, event)
+        except RowTooLarge as error:
+            relation = self._orders.selection.relation
+            raise ConfigurationError(
+                f"A row of {relation.name} is larger than {error.limit // 2**20} MiB as JSON, more than Airbyte takes. "
+                f"Its key is in: {', '.join(relation.key) or 'no column'}.",
+                remedy="Deselect the stream's large columns, or shorten the value in the database.",
+            ) from None
+        except psycopg.OperationalError:
+            self._counters.retried += 1
+            self._seat.leave()
+            if self._released:
+                raise self._torn() from None
+            raise
+
+    def _read_over(self, connection: Connection, deadline: float) -> SliceRead:
+        query = self._orders.selection.slice_query(self._slice, self._orders.extension)
+        limits = Limits(
+            seconds=deadline if self._slice.narrower_exists else None, fetch_rows=self._orders.fetch_rows
+        )
+        reader = SliceReader(connection, self._clock)
+        return reader.read(query, self._orders.line_format(), limits, self._release)
+
+    def _release(self, rows: HeldRows) -> None:
+        self._released = True
+        self._overflow(rows)
+
+    def _look_again(self, connection: Connection, slice_: ChunkSlice, event: Exception) -> SliceRead:
+        """Ask the catalog what became of a chunk that could not be read."""
+        selection, extension = self._orders.selection, self._orders.extension
+        assert selection.relation.hypertable is not None
+        assert extension is not None
+        chunk = read_chunk(connection, extension, selection.relation.hypertable, slice_.chunk.oid)
+        if chunk is None:
+            self._counters.gone += 1
+            return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
+        self._counters.changed += 1
+        self._slice = ChunkSlice(chunk, slice_.span)
+        raise _contended(chunk, event)
+
+    def _torn(self) -> TornReadError:
+        return TornReadError(
+            f"The connection was lost while {self._orders.selection.relation.name} was read in one query, with a part of "
+            "its rows already emitted.",
+            remedy="The next sync reads it again from the start.",
+        )
+
+
+def _contended(chunk: Chunk, event: Exception) -> ContentionError:
+    if isinstance(event, psycopg.errors.LockNotAvailable):
+        what = "is locked by another session (compression, retention or DDL)"
+    else:
+        what = "is being rewritten by another session (compression, decompression or DDL)"
+    return ContentionError(f"Chunk {chunk.name} {what}.", remedy="It is read again in a moment.")
