@@ -12,7 +12,8 @@ from demo.sync import BLOCK_BYTES, Connector, Pump, cut_half_a_line, kept_of, re
 
 
 def record(stream: str, **data: Any) -> dict[str, Any]:
-    return {"type": "RECORD", "record": {"stream": stream, "namespace": "public", "data": data}}
+    body = {"stream": stream, "namespace": "public", "emitted_at": 1, "data": data}
+    return {"type": "RECORD", "record": body}
 
 
 def state(stream: str, position: int) -> dict[str, Any]:
