@@ -13,11 +13,12 @@ from functools import lru_cache
 
 import pytest
 
+from testkit import servers
 from testkit.cluster import Cluster
 from testkit.database import Database
 from testkit.errors import NoServerError
 from testkit.roots import Root
-from testkit.servers import NO_COMMUNITY, Candidate, candidate, candidates
+from testkit.servers import NO_COMMUNITY, Candidate
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def offered(chosen: tuple[str, ...]) -> list[Candidate]:
     """The servers to test on, asked for once in a session."""
     try:
-        return [candidate(name) for name in chosen] if chosen else candidates()
+        return [servers.candidate(name) for name in chosen] if chosen else servers.candidates()
     except NoServerError as reason:
         raise pytest.UsageError(str(reason)) from None
 
@@ -42,13 +43,27 @@ def offered(chosen: tuple[str, ...]) -> list[Candidate]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each server that it can run on; skip it, with the reason, where there is none."""
     for fixture in {"candidate", "community_candidate"}.intersection(metafunc.fixturenames):
-        servers = offered(tuple(metafunc.config.getoption("--server") or ()))
+        found = offered(tuple(metafunc.config.getoption("--server") or ()))
         marked = metafunc.definition.get_closest_marker("community") is not None
         if marked or fixture == "community_candidate":
-            servers = [one for one in servers if one.community or one.edition is None]
-        parameters = [pytest.param(one, id=one.label) for one in servers]
+            found = [one for one in found if one.community or one.edition is None]
+        parameters = [pytest.param(one, id=one.label) for one in found]
         nothing = pytest.param(None, id="community", marks=pytest.mark.skip(reason=NO_COMMUNITY))
-        metafunc.parametrize(fixture, parameters or [nothing], scope="session")
+        metafunc.parametrize(fixture, parameters or [nothing], scope="session", indirect=True)
+
+
+@pytest.fixture(scope="session")
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    """The server to run on; a fixture, so that pytest runs all tests of one server before those of the next."""
+    chosen: Candidate = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def community_candidate(request: pytest.FixtureRequest) -> Candidate:
+    """The Community edition server to run on."""
+    chosen: Candidate = request.param
+    return chosen
 
 
 def opened(one: Candidate) -> Iterator[Cluster]:

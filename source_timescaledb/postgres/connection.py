@@ -33,6 +33,7 @@ from source_timescaledb.postgres.certificates import Certificates
 from source_timescaledb.postgres.reachability import Doorway, obstacle
 from source_timescaledb.postgres.refusal import Answer, Refusal, Unspoken, ask_again
 from source_timescaledb.sqlstates import LOST, connector_error, server_error
+from source_timescaledb.types.definition import OUTPUT_SETTINGS
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Parameters = dict[str, Any]
@@ -53,13 +54,7 @@ TRANSPORT: Final[Mapping[str, Any]] = {
 """What `jdbc_url_params` may change. Seconds, the last timeout in milliseconds, as libpq wants them."""
 
 SESSION: Final[Mapping[str, str]] = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO,YMD",
-    "IntervalStyle": "postgres",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "lc_monetary": "C",
-    "search_path": "",
+    **OUTPUT_SETTINGS,
     "cursor_tuple_fraction": "1.0",
     "jit": "off",
     "lock_timeout": "10s",
@@ -71,6 +66,8 @@ SESSION: Final[Mapping[str, str]] = {
     "tcp_user_timeout": "15000",
 }
 """The settings of a reading session; every role may set each of them, on every supported server."""
+
+BACKSLASH_SPACE: Final = "\\ "
 
 OPTIONS_REFUSED: Final = frozenset({"08P01", "0A000"})
 """How poolers refuse `options`: PgBouncer's protocol violation, Amazon RDS Proxy's feature not supported."""
@@ -234,7 +231,8 @@ def _connect(parameters: Parameters) -> Connection:
 
 
 def _startup_options(session: Session) -> list[str]:
-    return [f"-c {name}={value}" for name, value in session.settings.items()]
+    # In `options` a space separates arguments unless a backslash precedes it.
+    return [f"-c {name}={value.replace(' ', BACKSLASH_SPACE)}" for name, value in session.settings.items()]
 
 
 def _settings_statement(session: Session) -> sql.Composed:
