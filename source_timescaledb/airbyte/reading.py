@@ -88,10 +88,10 @@ class StreamReading:
         if opening.estimated_rows:
             yield estimate(self._request.name, opening.estimated_rows, opening.estimated_bytes)
         counters = yield from self._read_slices(opening)
-        stopped = self._session.stop.is_set()
-        yield self._state(opening, complete=not stopped)
+        complete = opening.plan.exhausted
+        yield self._state(opening, complete=complete)
         self._summarise(counters)
-        return not stopped
+        return complete
 
     def _finished_before(self) -> bool:
         """A full refresh whose state is complete belongs to an attempt of the same job: it is not read again."""
@@ -132,6 +132,8 @@ class StreamReading:
         rows.close()
         if isinstance(result, FinishedSlice):
             chunk_finished = crew.confirm(result.slice)
+            if opening.plan.exhausted:
+                return  # the last STATE follows, and only that one says that nothing is left
             if chunk_finished or self._session.clock() - self._last_state >= STATE_SECONDS:
                 yield self._state(opening, complete=False)
 

@@ -62,6 +62,8 @@ class _Task:
     todo: list[Span]
     done: list[Span] = field(default_factory=list)
     out: int = 0
+    large: bool = False
+    """Whether a slice of it ran into a limit, whatever the statistics promise."""
 
     @property
     def finished(self) -> bool:
@@ -146,6 +148,7 @@ class ChunkPlan:
         assert isinstance(slice_, ChunkSlice)
         task = self._by_id[slice_.chunk.id]
         task.out -= 1
+        task.large = True
         task.todo = unite([slice_.span, *task.todo])
 
     def refresh(self, chunk: Chunk) -> None:
@@ -233,17 +236,21 @@ class ChunkPlan:
     def _cut(self, task: _Task) -> Span:
         """Take the next slice's range out of what a chunk has left."""
         rest = task.todo[0]
-        width = None if self._is_small(task.chunk) else self.pace.width
+        width = None if _is_small(task) else self.pace.width
         if width is None or not self._sliceable or not rest.bounded or width >= rest.upper - rest.lower:
             return task.todo.pop(0)
         cut = rest.lower + max(int(width), 1)
         task.todo[0] = Span(cut, rest.upper)
         return Span(rest.lower, cut)
 
-    def _is_small(self, chunk: Chunk) -> bool:
-        """Whether the server's statistics say that the whole chunk fits in one slice."""
-        expected = chunk.pages * _PAGE_BYTES * _JSON_PER_HEAP_BYTE
-        return 0 < expected < TARGET_BYTES and chunk.compressed is None
+
+def _is_small(task: _Task) -> bool:
+    """Whether the whole chunk fits in one slice, as the server's statistics say and nothing has shown otherwise.
+
+    They count the heap's pages: values that compress well take little room there and much as JSON.
+    """
+    expected = task.chunk.pages * _PAGE_BYTES * _JSON_PER_HEAP_BYTE
+    return not task.large and 0 < expected < TARGET_BYTES and task.chunk.compressed is None
 
 
 def _position(chunk: Chunk) -> tuple[int, int]:
