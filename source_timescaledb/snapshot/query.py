@@ -16,9 +16,10 @@ from typing import Final
 from psycopg import sql
 
 from source_timescaledb.hypertables import bounds, catalog
-from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerVersion, TimeKind
+from source_timescaledb.hypertables.model import Column, QualifiedName, Relation, ServerVersion, TimeKind
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice, WholeSlice
 from source_timescaledb.state.model import Key
+from source_timescaledb.types.model import Kind
 from source_timescaledb.types.quoting import constant
 from source_timescaledb.types.row import concatenated, key, row_arguments
 
@@ -128,9 +129,9 @@ class Selection:
 
     def _key_conditions(self, slice_: KeySlice) -> Iterable[sql.Composable]:
         if slice_.lower is not None:
-            yield _compare(self.relation.key, ">=", slice_.lower)
+            yield _compare(self.relation, ">=", slice_.lower)
         if slice_.upper is not None:
-            yield _compare(self.relation.key, "<", slice_.upper)
+            yield _compare(self.relation, "<", slice_.upper)
 
 
 def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, rows: int) -> sql.Composed:
@@ -141,19 +142,27 @@ def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, row
     )
     conditions = []
     if lower is not None:
-        conditions.append(_compare(relation.key, ">=", lower))
+        conditions.append(_compare(relation, ">=", lower))
     if upper is not None:
-        conditions.append(_compare(relation.key, "<", upper))
+        conditions.append(_compare(relation, "<", upper))
     where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
     return sql.SQL("SELECT {} FROM {}{} ORDER BY {} OFFSET {} LIMIT 1").format(
         texts, relation_name(relation.name), where, key, sql.Literal(rows)
     )
 
 
-def _compare(key: tuple[str, ...], operator: str, values: Key) -> sql.Composed:
-    """A row comparison; the literals are untyped, so that each takes the type of its column."""
-    return sql.SQL("({}) {} ({})").format(
-        sql.SQL(", ").join(map(sql.Identifier, key)),
-        sql.SQL(operator),
-        sql.SQL(", ").join(sql.Literal(value) for value in values),
+def _compare(relation: Relation, operator: str, values: Key) -> sql.Composed:
+    """A comparison of the relation's key with a whole key given as text."""
+    literals = (
+        _literal(relation.column(name), value) for name, value in zip(relation.key, values, strict=True)
     )
+    return sql.SQL("({}) {} ({})").format(
+        sql.SQL(", ").join(map(sql.Identifier, relation.key)), sql.SQL(operator), sql.SQL(", ").join(literals)
+    )
+
+
+def _literal(column: Column | None, value: str) -> sql.Composable:
+    """Untyped, so that it takes the type of its column; only a composite's text is not read without being told."""
+    if column is None or column.type.kind is not Kind.COMPOSITE:
+        return sql.Literal(value)
+    return sql.SQL("{}::{}").format(sql.Literal(value), sql.Identifier(column.type.schema, column.type.name))
