@@ -66,3 +66,7 @@ class TestWithoutAServer(StandardTests):
     @pytest.fixture
     def scenario(self, unreachable: ConnectorTestScenario) -> ConnectorTestScenario:
         return unreachable
+
+
+# The CDK skips it where a failure is expected; a skipped test should mean that something is missing.
+setattr(TestWithoutAServer, "test_discover", None)  # noqa: B010 - assigned plainly, mypy sees another type
