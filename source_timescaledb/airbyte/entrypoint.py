@@ -11,6 +11,7 @@ Nothing but protocol lines may reach stdout: whatever else prints there is sent 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -23,12 +24,12 @@ from typing import Any, Final
 
 import orjson
 from airbyte_cdk.entrypoint import AirbyteEntrypoint
-from airbyte_cdk.logger import PRINT_BUFFER
 from airbyte_cdk.models import AirbyteMessage, AirbyteMessageSerializer, ConnectorSpecification
 from airbyte_cdk.sources.connector_state_manager import HashableStreamDescriptor
 from airbyte_cdk.sources.source import Source
 
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace
+from source_timescaledb.airbyte.sink import write_out
 
 FAILED: Final = 1
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -54,10 +55,11 @@ def launch(source: Source, arguments: list[str], stop: threading.Event) -> int:
     """Run one command; the exit status. Ends the process by the signal that stopped it, if one did."""
     entrypoint = TimescaledbEntrypoint(source)
     parsed = entrypoint.parse_args(arguments)
+    logging.raiseExceptions = False  # a line that nobody reads any more is no reason for a traceback
     with redirect_stdout(sys.stderr), _orderly_end(stop, when=parsed.command == "read"):
         try:
             for line in entrypoint.run(parsed):
-                _print(line)
+                write_out([f"{line}\n".encode()])
         except SyncIncomplete:
             return FAILED
         except BrokenPipeError:
@@ -67,15 +69,9 @@ def launch(source: Source, arguments: list[str], stop: threading.Event) -> int:
     return 0
 
 
-def _print(line: str) -> None:
-    with PRINT_BUFFER.lock:
-        PRINT_BUFFER.write(line + "\n")
-        PRINT_BUFFER.flush()
-
-
 def _tell(error: Exception) -> int:
     try:
-        _print(orjson.dumps(AirbyteMessageSerializer.dump(error_trace(error))).decode())
+        write_out([orjson.dumps(AirbyteMessageSerializer.dump(error_trace(error))) + b"\n"])
     except BrokenPipeError:
         return _nobody_reads()
     return FAILED

@@ -5,15 +5,20 @@ and here the bytes go to stdout as they are. airbyte-cdk prints everything else 
 `PRINT_BUFFER`, which buffers for a tenth of a second; both meet under its lock, so lines never interleave, and a
 STATE, which is printed after the records it counts, also arrives after them.
 
+The bytes go past Python's own buffer, straight to the descriptor: `io.BufferedWriter` loses what is left of a write to
+a pipe that a signal has cut short (seen on 3.11.7: ten SIGTERMs with a handler cost 300 KB out of 24 MB, in nine runs
+of ten), and a signal is how a sync is told to stop.
+
 Run inside a test harness that reads messages from `Source.read` instead of stdout (airbyte-cdk's `EntrypointWrapper`,
 PyAirbyte's in-process mode), there is no sink: `ObjectSink` then turns the same bytes into messages.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import orjson
 from airbyte_cdk.logger import PRINT_BUFFER
@@ -36,18 +41,25 @@ class RecordSink(Protocol):
 class ByteSink:
     """Writes lines to the real stdout. Raises BrokenPipeError when nobody reads it any more."""
 
-    def __init__(self, stdout: IO[bytes] | None = None) -> None:
-        assert sys.__stdout__ is not None
-        self._stdout = stdout or sys.__stdout__.buffer
-
     def write(self, pieces: Iterable[bytes]) -> Iterator[AirbyteMessage]:
         """Emit whole lines after everything that was printed before."""
-        with PRINT_BUFFER.lock:
-            PRINT_BUFFER.flush()
-            for piece in pieces:
-                self._stdout.write(piece)
-            self._stdout.flush()
+        write_out(pieces)
         return iter(())
+
+
+def write_out(pieces: Iterable[bytes]) -> None:
+    """Write whole lines to the real stdout, after everything that was printed before.
+
+    Raises BrokenPipeError when nobody reads it any more.
+    """
+    assert sys.__stdout__ is not None
+    with PRINT_BUFFER.lock:
+        PRINT_BUFFER.flush()
+        descriptor = sys.__stdout__.fileno()
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(descriptor, left) :]
 
 
 class ObjectSink:
