@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import ExecStatus
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
@@ -191,7 +192,7 @@ class SliceReader:
     def _fetch(self, count: int) -> list[bytes]:
         result = self._connection.pgconn.exec_(f"FETCH FORWARD {count} FROM slice".encode())
         if result.status != ExecStatus.TUPLES_OK:
-            raise psycopg.errors.error_from_result(result, encoding="utf-8")
+            raise _failure(result)
         get = result.get_value
         fetched = [get(index, 0) or b"" for index in range(result.ntuples)]
         if fetched and max(map(len, fetched)) > LARGEST_ROW:
@@ -211,7 +212,7 @@ class SliceReader:
     def _run(self, statement: str) -> None:
         result = self._connection.pgconn.exec_(statement.encode())
         if result.status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result, encoding="utf-8")
+            raise _failure(result)
 
     def _abandon(self) -> None:
         """Leave no transaction behind; a connection that cannot even roll back is closed."""
@@ -220,6 +221,16 @@ class SliceReader:
                 self._connection.execute(b"ROLLBACK")
         except psycopg.Error:
             self._connection.close()
+
+
+def _failure(result: PGresult) -> psycopg.Error:
+    """What a failed statement amounts to.
+
+    Every error of a server has a SQLSTATE; a result without one was made up by libpq, which lost the connection.
+    """
+    if result.error_field(DiagnosticField.SQLSTATE) is None:
+        return psycopg.OperationalError("the connection was lost")
+    return psycopg.errors.error_from_result(result, encoding="utf-8")
 
 
 def _milliseconds(seconds: float) -> int:
