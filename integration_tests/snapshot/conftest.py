@@ -1,0 +1,42 @@
+"""Data that several tests only read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from testkit.cluster import Cluster
+from testkit.database import Database
+
+Filled = Callable[[Database], None]
+
+
+@pytest.fixture(scope="session")
+def fill_load() -> Filled:
+    """Makes `metrics`, 100,000 rows in five chunks, and `parts`, 30,000 rows with a key: some 30 MB of output."""
+
+    def fill(database: Database) -> None:
+        database.execute(
+            "CREATE TABLE metrics (time timestamptz NOT NULL, device int, value float8, note text)"
+        )
+        database.execute(
+            "SELECT create_hypertable('metrics', 'time', chunk_time_interval => interval '1 day')"
+        )
+        database.execute(
+            "INSERT INTO metrics SELECT '2024-01-01'::timestamptz + i * interval '4.32 seconds', i % 100, i, repeat('n', 50)"
+            " FROM generate_series(0, 99999) i"
+        )
+        database.execute("CREATE TABLE parts (id int PRIMARY KEY, note text)")
+        database.execute("INSERT INTO parts SELECT i, repeat('p', 50) FROM generate_series(1, 30000) i")
+        database.grant_select("metrics", "parts")
+
+    return fill
+
+
+@pytest.fixture(scope="module")
+def load(server: Cluster, fill_load: Filled) -> Iterator[Database]:
+    """A database with the tables of `fill_load`, which tests leave as they are."""
+    with server.database() as database:
+        fill_load(database)
+        yield database
