@@ -18,6 +18,7 @@ from airbyte_cdk.models import (
     AirbyteStream,
     ConfiguredAirbyteCatalog,
     ConfiguredAirbyteStream,
+    DestinationSyncMode,
     SyncMode,
 )
 
@@ -120,7 +121,7 @@ def default_cursor(relation: Relation) -> str | None:
 
 def is_resumable(relation: Relation) -> bool:
     """Whether a full refresh has positions to go on from: chunks, or a key."""
-    return relation.hypertable is not None or bool(relation.key)
+    return relation.divisible or (relation.hypertable is None and bool(relation.key))
 
 
 def _can_be_cursor(relation: Relation, name: str) -> bool:
@@ -171,6 +172,7 @@ def request(
             f"Stream {name} is not in the database, or the role may not read it.",
             remedy=f"Grant SELECT on it, or remove the stream. {_REFRESH}",
         )
+    _check_dedup(configured, relation)
     mode, cursor = _mode(configured, relation)
     selected = _selected_columns(configured, relation)
     return StreamRequest(
@@ -181,6 +183,16 @@ def request(
         cursor=cursor,
         metadata=CHUNK_COLUMN in selected and relation.hypertable is not None,
     )
+
+
+def _check_dedup(configured: ConfiguredAirbyteStream, relation: Relation) -> None:
+    """A destination that is to keep one row per key needs a key, from the table or from the user."""
+    wants_key = configured.destination_sync_mode is DestinationSyncMode.append_dedup
+    if wants_key and not (configured.primary_key or relation.key):
+        raise ConfigurationError(
+            f"Stream {relation.name} has no primary key, and the connection asks to deduplicate by it.",
+            remedy="Choose the key's columns in the connection, or the append mode.",
+        )
 
 
 def _selected_columns(configured: ConfiguredAirbyteStream, relation: Relation) -> frozenset[str]:
