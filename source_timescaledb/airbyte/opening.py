@@ -72,7 +72,8 @@ def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> 
     Chunks in object storage are left out, with a warning. Raises ConnectorError.
     """
     hypertable, extension = request.relation.hypertable, session.extension
-    if hypertable is None or extension is None or not session.configuration.timescaledb.chunk_by_chunk:
+    by_chunk = request.relation.divisible and session.configuration.timescaledb.chunk_by_chunk
+    if hypertable is None or extension is None or not by_chunk:
         return []
     chunks = session.ask(
         lambda connection: read_chunks(connection, extension, hypertable, after=after),
@@ -121,7 +122,7 @@ def _plan(
     settings = session.configuration.timescaledb
     pace = Pace(limit=settings.max_transaction_seconds)
     relation = request.relation
-    if relation.hypertable is not None and settings.chunk_by_chunk:
+    if relation.hypertable is not None and relation.divisible and settings.chunk_by_chunk:
         usable = progress if isinstance(progress, ChunkProgress) else None
         if usable is not None and usable.hypertable != relation.hypertable.id:
             usable = None

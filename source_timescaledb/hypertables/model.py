@@ -205,6 +205,12 @@ class Relation:
     """The hypertable whose chunks hold its rows, also for a continuous aggregate."""
     aggregate: ContinuousAggregate | None = None
 
+    @property
+    def divisible(self) -> bool:
+        """Whether its rows can be read chunk by chunk: by the chunk's name, or, where guarded, by naming their time."""
+        hypertable = self.hypertable
+        return hypertable is not None and not (self.guarded and self.column(hypertable.time.column) is None)
+
     def column(self, name: str) -> Column | None:
         """The column of that name, if our role may read it."""
         return next((column for column in self.columns if column.name == name), None)
