@@ -19,6 +19,8 @@ from testkit.connector import Connector
 from testkit.database import Database
 from testkit.protocol import Json, Output, configured_catalog
 
+IMPATIENT = {"SOURCE_TIMESCALEDB_RETRY_SECONDS": "0.5"}
+
 ODD_NAMES = (
     'quo"te',
     "apo'strophe",
@@ -66,7 +68,7 @@ def secretless(database: Database, *outputs: Output) -> None:
 
 def failed_check(config: Json, workdir: Path) -> str:
     """The sentence of a failed check, which is no failure of the process."""
-    result = Connector(config, workdir).check()
+    result = Connector(config, workdir, environment=IMPATIENT).check()
     assert result.exit_code == 0
     assert result.connection_status["status"] == "FAILED"
     return str(result.connection_status["message"])
@@ -88,7 +90,7 @@ def failed_read(config: Json, workdir: Path) -> Json:
             }
         ]
     }
-    result = Connector(config, workdir, environment={"SOURCE_TIMESCALEDB_RETRY_SECONDS": "1"}).read(catalog)
+    result = Connector(config, workdir, environment=IMPATIENT).read(catalog)
     assert result.exit_code == 1
     (error,) = result.errors
     return error
