@@ -65,6 +65,10 @@ ENCODING: Final = (
     "Text in the database is not valid in its own encoding, or has no form in UTF-8: mend those rows, or "
     "leave the column out of the connection."
 )
+COMPUTED: Final = (
+    "A view, function or generated value of the database divides by zero in one of its rows: mend it there, or "
+    "leave it out of the connection."
+)
 POOLER: Final = (
     "A connection pooler seems to hand each transaction to another server process: connect to the server "
     "itself, or let the pooler keep sessions together."
@@ -81,6 +85,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "3F": _config("Correct the setting schemas."),
     # Data: messages of these classes quote values
     "22": _defect(REPORT, quotable=False),
+    "22012": _config(COMPUTED, quotable=False),
     "22021": _config(ENCODING, quotable=False),
     "22P05": _config(ENCODING, quotable=False),
     "23": _defect(REPORT, quotable=False),
