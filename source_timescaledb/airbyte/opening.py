@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.config.timescaledb import SnapshotOrder
-from source_timescaledb.hypertables.bounds import box_is_nameable
+from source_timescaledb.hypertables.bounds import box_is_nameable, within
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
 from source_timescaledb.hypertables.registry import read_chunks
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
@@ -58,7 +60,7 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
     return Opening(
         plan=plan,
         selection=Selection(
-            relation, request.columns, cursor.condition if cursor else None, metadata=request.metadata
+            relation, request.columns, _condition(session, request, cursor, plan), metadata=request.metadata
         ),
         cursor=cursor,
         estimated_rows=rows,
@@ -163,6 +165,20 @@ def _tell_restart(
         )
 
 
+def _condition(
+    session: Session, request: StreamRequest, cursor: CursorRange | None, plan: Plan
+) -> sql.Composable | None:
+    """What every row must fulfil; a window of time only where no chunk plan keeps to it."""
+    conditions = [cursor.condition] if cursor is not None and cursor.condition is not None else []
+    hypertable = request.relation.hypertable
+    if hypertable is not None and not isinstance(plan, ChunkPlan):
+        window = _window(session, request, cursor)
+        if window != EVERYTHING:
+            assert hypertable.time.time is not None
+            conditions += within(hypertable.time.column, hypertable.time.time, window)
+    return sql.SQL(" AND ").join(conditions) if conditions else None
+
+
 def _window(session: Session, request: StreamRequest, cursor: CursorRange | None) -> Span:
     """What of time is read: from the cursor on, or, in a first load, from `snapshot_since` on."""
     if cursor is not None and cursor.position.value is not None:
@@ -172,6 +188,12 @@ def _window(session: Session, request: StreamRequest, cursor: CursorRange | None
         return EVERYTHING
     assert request.relation.hypertable is not None
     window = window_since(request.relation.hypertable, since.resolve(session.now()))
+    if not request.relation.divisible:
+        session.logger.warning(
+            "timescaledb.snapshot_since needs the time column of %s, which the role may not read: all of it is read.",
+            request.name,
+        )
+        return EVERYTHING
     if window is None:
         session.logger.warning(
             "timescaledb.snapshot_since does not fit the time dimension of %s: all of it is read.",

@@ -53,7 +53,8 @@ def open_range(
 ) -> CursorRange:
     """Settle what this sync reads. `before` is the incoming state's position; one with `upper` is a sync to resume.
 
-    Asks each chunk for its highest value, one short query each, newest first; a guarded relation is asked as a whole.
+    Asks each chunk for its highest value, one short query each, newest first; without `chunks`, and where it is
+    guarded, the relation is asked as a whole.
     Raises psycopg errors as they come.
     """
     return _Opening(connection, relation, cursor, chunks).settle(before)
@@ -78,7 +79,7 @@ class _Opening:
         column = relation.column(cursor)
         self._infinite = column is not None and column.scalar in _HAS_INFINITY
         self._time = _time_kind(relation, cursor)
-        self._by_chunk = relation.hypertable is not None and not relation.guarded
+        self._by_chunk = bool(chunks) and not relation.guarded
         self._relation = relation.name
         self._chunks = sorted(chunks, key=lambda chunk: (chunk.span.lower, chunk.id), reverse=True)
 
