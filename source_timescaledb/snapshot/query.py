@@ -88,14 +88,17 @@ class Selection:
             inner = slice_.span.opened(chunk.span)
             conditions += bounds.within(time.column, time.time, inner)
         source = chunk.name
+        told: QualifiedName | None = chunk.name
         if relation.guarded:
             source = relation.name
             readable = frozenset(column.name for column in relation.columns)
             conditions += bounds.inside_box(hypertable, chunk, readable)
+            if not bounds.box_is_nameable(hypertable, readable):
+                told = None  # rows of other chunks may be among these
         locks = (chunk.name,) if chunk.compressed is None else (chunk.name, chunk.compressed.name)
         before, after = catalog.fingerprint(extension, chunk)
         return SliceQuery(
-            rows=self._select(source, conditions, chunk.name),
+            rows=self._select(source, conditions, told),
             locks=locks if relation.selectable else (),
             fingerprint=Fingerprint(before, after, chunk.compressed.oid if chunk.compressed else None),
         )
