@@ -207,6 +207,26 @@ def properties(stream: Json) -> list[str]:
     return list(stream["json_schema"]["properties"])
 
 
+def test_what_needs_a_column_that_may_not_be_read_is_left_undone_and_said(database: Database) -> None:
+    make_hypertables(database)
+    fill(database, HYPERTABLES, first_day=0)
+    grant_columns(database, "public.flat", ["device", "value"])
+    grant_columns(database, "public.hashed", ["time", "value"])
+
+    output = source(database, snapshot_since="2024-01-02", emit_chunk_metadata=True).read()
+
+    chunk = "NULL::text AS _ts_chunk"
+    flat = Truth.of(database, f"SELECT device, value, {chunk} FROM flat", role="reader")
+    hashed = Truth.of(
+        database, f"SELECT time, value, {chunk} FROM hashed WHERE time >= '2024-01-02 00:00Z'", role="reader"
+    )
+    assert_complete(output)
+    assert flat.parsed(output.rows("flat")) == flat.rows
+    assert hashed.parsed(output.rows("hashed")) == hashed.rows
+    (warning,) = [line for line in output.logged if line.startswith("WARNING")]
+    assert "needs the time column of public.flat" in warning
+
+
 def test_a_chunk_born_after_a_column_grant_cannot_be_read_by_its_own_name(database: Database) -> None:
     """The trap itself."""
     make_hypertables(database)
