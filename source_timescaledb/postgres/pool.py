@@ -5,6 +5,8 @@ thread's error at once and with its true name. (A pool with workers of its own, 
 that nothing came in time.) The number of borrowers is bounded, and each holds at most one connection, so the number
 of connections is bounded too. The one used last is lent first; those that were in use only at a peak idle until the
 pool is closed, which readers of a sync never wait for long.
+
+A connection whose server has fallen silent is hung up on (`postgres.silence`), so that no borrower waits for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Final
 
@@ -22,8 +24,11 @@ from typing_extensions import Self
 
 from source_timescaledb.errors import TransientError
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
+from source_timescaledb.postgres.silence import SilenceWatch
 
 PATIENCE_SECONDS: Final = 30.0
+ROUND_TRIP_SECONDS: Final = 1.0
+"""How long a server may take to answer nothing."""
 
 
 class ReaderPool:
@@ -43,6 +48,7 @@ class ReaderPool:
         self._patience_seconds = patience_seconds
         self._places = threading.BoundedSemaphore(size)
         self._idle: deque[Connection] = deque()
+        self._silence = SilenceWatch()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -59,8 +65,16 @@ class ReaderPool:
     def close(self) -> None:
         """Close every connection that is not borrowed; borrowed ones are closed when they come back."""
         self._closed = True
+        self._silence.close()
         while connection := self._take_idle():
             connection.close()
+
+    def watched(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
+        """Give a connection up if its server, which ends in so many seconds what it does in the block, falls silent.
+
+        Without seconds it is not watched.
+        """
+        return self._silence.over(connection, seconds)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -86,7 +100,7 @@ class ReaderPool:
 
     def _working(self) -> Connection:
         while connection := self._take_idle():
-            if _answers(connection):
+            if self._answers(connection):
                 return connection
             connection.close()
         if self._closed:
@@ -111,11 +125,11 @@ class ReaderPool:
         if self._closed:
             self.close()
 
-
-def _answers(connection: Connection) -> bool:
-    """Tell whether the server still answers on this connection, at the price of one round trip."""
-    try:
-        connection.execute("")
-    except psycopg.Error:
-        return False
-    return True
+    def _answers(self, connection: Connection) -> bool:
+        """Tell whether the server still answers on this connection, at the price of one round trip."""
+        try:
+            with self.watched(connection, ROUND_TRIP_SECONDS):
+                connection.execute("")
+        except psycopg.Error:
+            return False
+        return True

@@ -12,7 +12,7 @@ What a failure means is decided by its class, and where that is not enough, by t
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -84,6 +84,10 @@ class Seat:
             self.connection = self._borrowed.enter_context(self._pool.connection())
         return self.connection
 
+    def watched(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
+        """Give the connection up if its server falls silent in the block (`ReaderPool.watched`)."""
+        return self._pool.watched(connection, seconds)
+
     def leave(self) -> None:
         """Give the connection back."""
         self.connection = None
@@ -146,7 +150,8 @@ class Attempt:
             seconds=deadline if self._slice.narrower_exists else None, fetch_rows=self._orders.fetch_rows
         )
         reader = SliceReader(connection, self._clock)
-        return reader.read(query, self._orders.line_format(), limits, self._release)
+        with self._seat.watched(connection, limits.seconds):
+            return reader.read(query, self._orders.line_format(), limits, self._release)
 
     def _release(self, rows: HeldRows) -> None:
         self._released = True

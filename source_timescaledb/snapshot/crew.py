@@ -33,6 +33,8 @@ from source_timescaledb.state.model import Key
 QUEUE_BYTES: Final = 16 * 1024 * 1024
 ITEM_OVERHEAD: Final = 1024
 _IDLE_SECONDS: Final = 0.5
+_BOUNDARY_SECONDS: Final = 60.0
+"""How long the server may count off a slice's rows in an index before silence means that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,9 @@ class Crew:
     def _take(self, seat: Seat) -> tuple[Slice | None, bool]:
         def boundary(lower: Key | None, upper: Key | None, rows: int) -> Key | None:
             query = boundary_query(self._orders.selection.relation, lower, upper, rows)
-            row = seat.take().execute(query).fetchone()
+            connection = seat.take()
+            with seat.watched(connection, _BOUNDARY_SECONDS):
+                row = connection.execute(query).fetchone()
             return tuple(row) if row else None
 
         with self._turn:
