@@ -24,8 +24,8 @@ def fill_load() -> Filled:
             "SELECT create_hypertable('metrics', 'time', chunk_time_interval => interval '1 day')"
         )
         database.execute(
-            "INSERT INTO metrics SELECT '2024-01-01'::timestamptz + i * interval '4.32 seconds', i % 100, i, repeat('n', 50)"
-            " FROM generate_series(0, 99999) i"
+            "INSERT INTO metrics SELECT '2024-01-01'::timestamptz + i * interval '4.32 seconds', i % 100, i,"
+            " repeat('n', 50) FROM generate_series(0, 99999) i"
         )
         database.execute("CREATE TABLE parts (id int PRIMARY KEY, note text)")
         database.execute("INSERT INTO parts SELECT i, repeat('p', 50) FROM generate_series(1, 30000) i")
