@@ -211,6 +211,17 @@ class Relation:
         hypertable = self.hypertable
         return hypertable is not None and not (self.guarded and self.column(hypertable.time.column) is None)
 
+    @property
+    def whole(self) -> QualifiedName:
+        """What to read it from in one query.
+
+        The view of a real-time continuous aggregate also computes rows that are not materialized and will still change,
+        so the hypertable behind it is read, as it is chunk by chunk.
+        """
+        if self.aggregate is None or self.hypertable is None or self.guarded:
+            return self.name
+        return self.hypertable.name
+
     def column(self, name: str) -> Column | None:
         """The column of that name, if our role may read it."""
         return next((column for column in self.columns if column.name == name), None)

@@ -80,7 +80,7 @@ class _Opening:
         self._infinite = column is not None and column.scalar in _HAS_INFINITY
         self._time = _time_kind(relation, cursor)
         self._by_chunk = bool(chunks) and not relation.guarded
-        self._relation = relation.name
+        self._relation = relation.whole
         self._chunks = sorted(chunks, key=lambda chunk: (chunk.span.lower, chunk.id), reverse=True)
 
     def settle(self, before: CursorPosition | None) -> CursorRange:

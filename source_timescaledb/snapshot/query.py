@@ -106,7 +106,7 @@ class Selection:
     def _plain_query(self, conditions: Iterable[sql.Composable]) -> SliceQuery:
         lockable = self.relation.selectable and self.relation.kind.lockable
         return SliceQuery(
-            rows=self._select(self.relation.name, conditions, None),
+            rows=self._select(self.relation.whole, conditions, None),
             locks=(self.relation.name,) if lockable else (),
         )
 
