@@ -114,6 +114,8 @@ ORDER BY h.id, (d.num_slices IS NOT NULL), d.id
 _CONTINUOUS_AGGREGATES: Final = """
 SELECT g.user_view_schema::text, g.user_view_name::text, v.oid::int8, g.mat_hypertable_id, {finalized},
        has_table_privilege(m.oid, 'SELECT') AND NOT row_security_active(m.oid),
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+        WHERE a.attrelid = v.oid AND a.attnum > 0),
        (SELECT r.ev_action::text FROM pg_rewrite r
         JOIN pg_class w ON w.oid = r.ev_class JOIN pg_namespace x ON x.oid = w.relnamespace
         WHERE x.nspname = g.direct_view_schema AND w.relname = g.direct_view_name AND r.rulename = '_RETURN')

@@ -204,13 +204,13 @@ def _timescale(
     by_id = {table.id: table for table in hypertables}
     aggregates: dict[int, ContinuousAggregate] = {}
     keys: dict[int, tuple[str, ...]] = {}
-    for schema, name, oid, materialization, finalized, readable, parse_tree in connection.execute(
+    for schema, name, oid, materialization, finalized, readable, columns, parse_tree in connection.execute(
         catalog.continuous_aggregates(extension)
     ).fetchall():
         aggregates[oid] = ContinuousAggregate(
             QualifiedName(schema, name), by_id[materialization], finalized, readable
         )
-        keys[oid] = group_by_columns(parse_tree or "")
+        keys[oid] = group_by_columns(parse_tree or "", columns)
     return hypertables, aggregates, keys
 
 
