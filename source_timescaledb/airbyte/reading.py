@@ -90,6 +90,12 @@ class StreamReading:
         counters = yield from self._read_slices(opening)
         complete = opening.plan.exhausted
         yield self._state(opening, complete=complete)
+        if opening.plan.pace.raised:
+            self._session.logger.warning(
+                "%s: transactions had to last longer than timescaledb.max_transaction_seconds, because finding rows "
+                "takes most of that. An index that begins with the time column, or the key, would end this.",
+                self._request.name,
+            )
         self._summarise(counters)
         return complete
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from source_timescaledb.snapshot.pace import PATIENCE, TARGET_BYTES, Pace, SliceCost
 
@@ -84,3 +86,45 @@ def test_a_finished_slice_forgives_the_overruns_before_it() -> None:
     pace.overran(1e6, by_time=True)
 
     assert not pace.raised
+
+
+def slices_until_the_end(fixed: float, per_width: float) -> int:
+    """How many slices, thrown away or not, it takes to read a relation of width 1 that costs so much."""
+    pace = Pace(limit=1.0)
+    read, slices = 0.0, 0
+    while read < 1 and slices < 1000:
+        width = min(pace.width or 1.0, 1 - read)
+        seconds = fixed + per_width * width
+        slices += 1
+        if seconds > pace.deadline:
+            pace.overran(width, by_time=True)
+        else:
+            pace.finished(SliceCost(width, 10, seconds))
+            read += width
+    return slices
+
+
+@given(fixed=st.floats(0, 5), per_width=st.floats(0, 20))
+def test_a_fixed_cost_of_any_size_does_not_keep_a_read_from_its_end(fixed: float, per_width: float) -> None:
+    assert slices_until_the_end(fixed, per_width) < 250
+
+
+def test_the_limit_stays_where_the_fixed_cost_leaves_room_below_it() -> None:
+    pace = Pace(limit=1.0)
+
+    for width in (2.0, 1.0, 2.0, 1.0):
+        pace.finished(SliceCost(width, 10, 0.5 + 0.05 * width))
+
+    assert not pace.raised
+    assert pace.width == pytest.approx(4.0)
+
+
+def test_one_fast_slice_shows_that_nothing_is_fixed() -> None:
+    pace = Pace(limit=1.0)
+
+    for width in (2.0, 1.0, 2.0, 1.0):
+        pace.finished(SliceCost(width, 10, 0.5 + 0.05 * width))
+    pace.finished(SliceCost(1.0, 10, 0.001))
+    pace.finished(SliceCost(1.0, 10, 0.7))
+
+    assert pace.width == pytest.approx(0.5, rel=0.01)
