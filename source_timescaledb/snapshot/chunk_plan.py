@@ -130,7 +130,7 @@ class ChunkPlan:
             if task.todo:
                 span = self._cut(task)
                 task.out += 1
-                return ChunkSlice(task.chunk, span)
+                return ChunkSlice(task.chunk, span, divisible=self._sliceable)
         return None
 
     def confirm(self, slice_: Slice) -> bool:

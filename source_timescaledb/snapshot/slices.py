@@ -19,6 +19,8 @@ class ChunkSlice:
 
     chunk: Chunk
     span: Span
+    divisible: bool = True
+    """Whether ranges of time name rows at all; behind a custom partitioning function they do not."""
 
     @property
     def width(self) -> float:
@@ -28,7 +30,7 @@ class ChunkSlice:
     @property
     def narrower_exists(self) -> bool:
         """Whether it can be cut."""
-        return self.span.upper - self.span.lower > 1 and self.span.bounded
+        return self.divisible and self.span.upper - self.span.lower > 1 and self.span.bounded
 
 
 @dataclass(frozen=True, slots=True)
