@@ -7,8 +7,12 @@ cursor value too.
 
 Two rows may share the highest value, and the second may be written after the sync. So the number of rows with that
 value is remembered: if there are more of them next time, they are read again, and none is missed. (The rule of
-source-postgres too: `cursor_record_count`.) What a cursor cannot see at all, rows written later with a lower value,
-needs CDC.
+source-postgres too: `cursor_record_count`.) Infinity and NaN lie past every value: as the last one they would stop
+the cursor for ever, so they never become it, and the rows that have them are counted and read again in the same way.
+What a cursor cannot see at all, rows written later with a lower value, needs CDC.
+
+The value is kept as text and means nothing without the order of its type. A column may become another type between
+two syncs; where "10" no longer follows "9", nobody can say what has grown, and the stream says so.
 
 Where the cursor is the time dimension, chunks that end before it are not even looked at.
 """
@@ -22,13 +26,35 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables import bounds
-from source_timescaledb.hypertables.model import EVERYTHING, Chunk, QualifiedName, Relation, Span, TimeKind
+from source_timescaledb.hypertables.model import (
+    EVERYTHING,
+    OPEN_ABOVE,
+    Chunk,
+    QualifiedName,
+    Relation,
+    Span,
+    TimeKind,
+)
 from source_timescaledb.snapshot.query import relation_name
 from source_timescaledb.state.model import CursorPosition
 
 _HAS_INFINITY: Final = frozenset(("float4", "float8", "numeric", "date", "timestamp", "timestamptz"))
-"""Types with values past every real one; such a value would be the last cursor for ever."""
+"""Types with values past every real one."""
+
+_MOMENTS: Final = frozenset(("date", "timestamp", "timestamptz"))
+_NUMBERS: Final = frozenset(("numeric", "float4", "float8"))
+_INTEGERS: Final = frozenset(("int2", "int4", "int8", "oid"))
+_TEXTS: Final = frozenset(("text", "varchar", "bpchar", "name"))
+_SUCCESSORS: Final = (
+    (_INTEGERS, _INTEGERS | _NUMBERS),
+    (_NUMBERS, _NUMBERS),
+    (_TEXTS, _TEXTS),
+    (_MOMENTS, _MOMENTS),
+    (frozenset(("time", "timetz")), frozenset(("time", "timetz"))),
+)
+"""Types whose texts the other types read, and order as before."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -55,7 +81,7 @@ def open_range(
 
     Asks each chunk for its highest value, one short query each, newest first; without `chunks`, and where it is
     guarded, the relation is asked as a whole.
-    Raises psycopg errors as they come.
+    Raises ConfigurationError if the column's type is another than before, and psycopg errors as they come.
     """
     return _Opening(connection, relation, cursor, chunks).settle(before)
 
@@ -64,7 +90,13 @@ def closed(position: CursorPosition) -> CursorPosition:
     """What to remember when everything up to the upper bound has been read."""
     if position.upper is None:
         return position
-    return CursorPosition(field=position.field, value=position.upper, count=position.upper_count)
+    return CursorPosition(
+        field=position.field,
+        value=position.upper,
+        count=position.upper_count,
+        endless=position.upper_endless,
+        type=position.type,
+    )
 
 
 class _Opening:
@@ -77,20 +109,41 @@ class _Opening:
         self._cursor = cursor
         self._name = sql.Identifier(cursor)
         column = relation.column(cursor)
-        self._infinite = column is not None and column.scalar in _HAS_INFINITY
+        self._type = column.scalar if column is not None else ""
+        self._infinite = self._type in _HAS_INFINITY
         self._time = _time_kind(relation, cursor)
         self._by_chunk = bool(chunks) and not relation.guarded
-        self._relation = relation.whole
+        self._relation = relation
         self._chunks = sorted(chunks, key=lambda chunk: (chunk.span.lower, chunk.id), reverse=True)
 
     def settle(self, before: CursorPosition | None) -> CursorRange:
         known = before is not None and before.field == self._cursor
         position = before if before is not None and known else CursorPosition(field=self._cursor)
+        self._check_type(position)
         if position.upper is None:
             upper = self._highest(above=position.value)
-            position = position.model_copy(update={"upper": upper, "upper_count": self._count(upper)})
-        again = position.value is not None and self._count(position.value) > position.count
+            count, endless = self._count(upper)
+            position = position.model_copy(
+                update={
+                    "upper": upper,
+                    "upper_count": count,
+                    "upper_endless": endless,
+                    "type": self._type,
+                }
+            )
+        again = position.value is not None and self._count(position.value)[0] > position.count
         return CursorRange(position, self._condition(position, inclusive=again), self._window(position))
+
+    def _check_type(self, position: CursorPosition) -> None:
+        if not position.type or position.type == self._type:
+            return
+        if any(position.type in before and self._type in after for before, after in _SUCCESSORS):
+            return
+        raise ConfigurationError(
+            f"The cursor {self._cursor} of stream {self._relation.name} had the type {position.type} when its state was "
+            f"written and now has the type {self._type}, with another order: what has grown since cannot be told.",
+            remedy="Clear the stream's state (refresh it in Airbyte) to read it again from the start.",
+        )
 
     def _highest(self, *, above: str | None) -> str | None:
         """The highest finite value as text, never lower than the last sync's; None if there is none."""
@@ -109,7 +162,7 @@ class _Opening:
 
     def _sources(self) -> list[tuple[QualifiedName, Span]]:
         if not self._by_chunk:
-            return [(self._relation, EVERYTHING)]
+            return [(self._relation.whole, EVERYTHING)]
         return [(chunk.name, chunk.span) for chunk in self._chunks]
 
     def _highest_in(self, source: QualifiedName, conditions: Iterable[sql.Composable]) -> str | None:
@@ -119,18 +172,24 @@ class _Opening:
         row = self._ask(query)
         return row[0] if row else None
 
-    def _count(self, value: str | None) -> int:
-        """How many rows have exactly this value."""
+    def _count(self, value: str | None) -> tuple[int, int]:
+        """How many rows have exactly this value, and how many one past every value."""
         if value is None:
-            return 0
+            return 0, 0
         at = self._internal(value)
-        query = sql.SQL("SELECT count(*) FROM {} WHERE {} = {}")
+        literal = sql.Literal(value)
+        query = sql.SQL("SELECT count(*), 0 FROM {source} WHERE {name} = {value}")
+        if self._infinite:
+            query = sql.SQL(
+                "SELECT count(*) FILTER (WHERE {name} = {value}), count(*) FILTER (WHERE {name} >= 'infinity') "
+                "FROM {source} WHERE {name} = {value} OR {name} >= 'infinity'"
+            )
         rows = [
-            self._ask(query.format(relation_name(source), self._name, sql.Literal(value)))
+            self._ask(query.format(source=relation_name(source), name=self._name, value=literal))
             for source, span in self._sources()
-            if at is None or span.lower <= at < span.upper
+            if at is None or span.upper == OPEN_ABOVE or span.lower <= at < span.upper
         ]
-        return sum(row[0] for row in rows if row)
+        return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
 
     def _condition(self, position: CursorPosition, *, inclusive: bool) -> sql.Composable | None:
         """Which rows belong to this sync; the first one takes those without a finite value too."""
@@ -138,21 +197,22 @@ class _Opening:
             return None
         upper = sql.Literal(position.upper)
         if position.value is None:
-            first = sql.SQL("({} > {}) IS NOT TRUE").format(self._name, upper)
-            if not self._infinite:
-                return first
-            return sql.SQL("({} OR {} >= 'infinity')").format(first, self._name)
-        operator = sql.SQL(">=" if inclusive else ">")
-        return sql.SQL("{0} {1} {2} AND {0} <= {3}").format(
-            self._name, operator, sql.Literal(position.value), upper
-        )
+            grown = sql.SQL("({} > {}) IS NOT TRUE").format(self._name, upper)
+        else:
+            operator = sql.SQL(">=" if inclusive else ">")
+            grown = sql.SQL("{0} {1} {2} AND {0} <= {3}").format(
+                self._name, operator, sql.Literal(position.value), upper
+            )
+        if self._infinite and (position.value is None or position.upper_endless > position.endless):
+            return sql.SQL("({} OR {} >= 'infinity')").format(grown, self._name)
+        return grown
 
     def _window(self, position: CursorPosition) -> Span:
         """What of time can hold rows of this sync, if the cursor is the time dimension."""
         if self._time is None or position.value is None:
             return EVERYTHING
         lower = self._internal(position.value)
-        return EVERYTHING if lower is None else Span(lower, EVERYTHING.upper)
+        return EVERYTHING if lower is None else Span(min(lower, OPEN_ABOVE - 1), OPEN_ABOVE)
 
     def _internal(self, value: str) -> int | None:
         """TimescaleDB's integer for a value of the time dimension."""

@@ -77,9 +77,14 @@ class CursorPosition(_Fact):
     """The highest cursor value of the last finished sync, as PostgreSQL's text; None before the first."""
     count: int = 0
     """How many rows had exactly that value then: if there are more now, they are read again, none is missed."""
+    endless: int = 0
+    """How many rows had infinity or NaN, which are past every value, then; the same rule."""
     upper: str | None = None
     """The highest value when the running sync started: what this sync reads up to, inclusive."""
     upper_count: int = 0
+    upper_endless: int = 0
+    type: str = ""
+    """The column's type, for its order; empty in states of before it was kept."""
 
 
 class StreamState(_Fact):
