@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from source_timescaledb.config import read_configuration
-from source_timescaledb.errors import ConfigurationError, ConnectorError, DefectError, TransientError
+from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
 from source_timescaledb.sqlstates import connector_error
 from testkit.database import Database
@@ -59,7 +59,7 @@ def test_an_unpopulated_materialized_view_is_a_configuration_error(database: Dat
 def test_a_value_is_never_quoted(database: Database) -> None:
     error = failure(database, query("SELECT 'canary-value'::text::int"))
 
-    assert isinstance(error, DefectError)
+    assert isinstance(error, ConfigurationError)
     assert "invalid text representation (SQLSTATE 22P02)" in str(error)
     assert "canary" not in f"{error} {error!r} {error.detail}"
 

@@ -65,6 +65,10 @@ ENCODING: Final = (
     "Text in the database is not valid in its own encoding, or has no form in UTF-8: mend those rows, or "
     "leave the column out of the connection."
 )
+UNFIT: Final = (
+    "A column has changed its type since the source schema was read, or a view, function or generated value of the "
+    "database computes with values that it cannot: refresh the source schema, or mend it there."
+)
 COMPUTED: Final = (
     "A view, function or generated value of the database divides by zero in one of its rows: mend it there, or "
     "leave it out of the connection."
@@ -84,7 +88,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "3D": _config("Correct the setting database."),
     "3F": _config("Correct the setting schemas."),
     # Data: messages of these classes quote values
-    "22": _defect(REPORT, quotable=False),
+    "22": _config(UNFIT, quotable=False),
     "22012": _config(COMPUTED, quotable=False),
     "22021": _config(ENCODING, quotable=False),
     "22P05": _config(ENCODING, quotable=False),

@@ -46,7 +46,7 @@ CODE = st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5)
         ("40001", TransientError),
         ("40P01", TransientError),
         ("XX000", DefectError),
-        ("22003", DefectError),
+        ("22003", ConfigurationError),
         ("22012", ConfigurationError),
         ("42601", DefectError),
         ("9ZZZZ", TransientError),

@@ -1,4 +1,4 @@
-"""Data that several tests only read."""
+"""What several tests start from: data that they only read, and slices small enough for little data."""
 
 from __future__ import annotations
 
@@ -40,3 +40,12 @@ def load(server: Cluster, fill_load: Filled) -> Iterator[Database]:
     with server.database() as database:
         fill_load(database)
         yield database
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of some 64 KiB and a STATE after each, so that little data makes many of both."""
+    monkeypatch.setattr("source_timescaledb.airbyte.reading.STATE_SECONDS", 0.0)
+    monkeypatch.setattr("source_timescaledb.snapshot.slice_reader.MOST_BYTES", 256 * 1024)
+    monkeypatch.setattr("source_timescaledb.snapshot.pace.TARGET_BYTES", 64 * 1024)
+    monkeypatch.setattr("source_timescaledb.snapshot.chunk_plan.TARGET_BYTES", 64 * 1024)

@@ -72,15 +72,6 @@ NAMES = (
 
 
 @pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of some 64 KiB and a STATE after each, so that little data makes many of both."""
-    monkeypatch.setattr("source_timescaledb.airbyte.reading.STATE_SECONDS", 0.0)
-    monkeypatch.setattr("source_timescaledb.snapshot.slice_reader.MOST_BYTES", 256 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.pace.TARGET_BYTES", 64 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.chunk_plan.TARGET_BYTES", 64 * 1024)
-
-
-@pytest.fixture
 def slices_of_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("source_timescaledb.snapshot.key_plan.MOST_ROWS", 2)
 

@@ -96,7 +96,7 @@ class Timescaledb(Section):
     fetch_rows: int = Field(
         default=1000,
         title="Rows for each fetch",
-        description="How many rows a reader asks the server for at once. Fewer rows need less memory.",
+        description="The most rows a reader takes from the server at once. Large rows are taken fewer at a time.",
         ge=1,
         le=100_000,
     )

@@ -121,11 +121,11 @@ class Attempt:
         self._overflow = overflow
         self._released = False
 
-    def read(self, deadline: float) -> SliceRead:
+    def read(self, deadline: float, rows_at_once: int) -> SliceRead:
         """Try once. Raises TransientError for what is worth another try, SliceOverran, and the rest as it comes."""
         connection = self._seat.take()
         try:
-            return self._read_over(connection, deadline)
+            return self._read_over(connection, deadline, rows_at_once)
         except (SliceChanged, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as event:
             if not isinstance(self._slice, ChunkSlice):
                 raise
@@ -144,11 +144,9 @@ class Attempt:
                 raise self._torn() from None
             raise
 
-    def _read_over(self, connection: Connection, deadline: float) -> SliceRead:
+    def _read_over(self, connection: Connection, deadline: float, rows_at_once: int) -> SliceRead:
         query = self._orders.selection.slice_query(self._slice, self._orders.extension)
-        limits = Limits(
-            seconds=deadline if self._slice.narrower_exists else None, fetch_rows=self._orders.fetch_rows
-        )
+        limits = Limits(deadline if self._slice.narrower_exists else None, rows_at_once)
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
             return reader.read(query, self._orders.line_format(), limits, self._release)

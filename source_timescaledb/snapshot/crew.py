@@ -22,7 +22,7 @@ from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
 from source_timescaledb.snapshot.attempt import Attempt, Counters, Orders, Seat
 from source_timescaledb.snapshot.byte_queue import ByteQueue, Closed
-from source_timescaledb.snapshot.held import HeldRows
+from source_timescaledb.snapshot.held import HeldRows, Portion
 from source_timescaledb.snapshot.pace import SliceCost
 from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.snapshot.query import boundary_query
@@ -80,6 +80,7 @@ class Crew:
             threading.Thread(target=self._work, args=(seat,), name=f"reader-{number}", daemon=True)
             for number, seat in enumerate(self._seats, start=1)
         ]
+        self._portion = Portion(orders.fetch_rows)
         self.counters = Counters()
 
     def __enter__(self) -> Self:
@@ -165,7 +166,7 @@ class Crew:
         name = self._orders.selection.relation.name
         try:
             read = self._patience().keep_trying(
-                lambda: attempt.read(self._plan.pace.deadline), f"Reading {name}"
+                lambda: attempt.read(self._plan.pace.deadline, self._portion.rows), f"Reading {name}"
             )
         except SliceOverran as overrun:
             with self._turn:
@@ -179,6 +180,7 @@ class Crew:
     def _hand_over(self, slice_: Slice, read: SliceRead) -> None:
         with self._turn:
             self._plan.pace.finished(SliceCost(slice_.width, read.rows.size, read.seconds))
+            self._portion.learn(read.rows)
             self.counters.slices += 1
             self.counters.longest_seconds = max(self.counters.longest_seconds, read.seconds)
         self._queue.put(FinishedSlice(slice_, read.rows), read.rows.in_memory + ITEM_OVERHEAD)

@@ -23,6 +23,7 @@ from source_timescaledb.types.row import resolve_inexpressible
 
 IN_MEMORY: Final = 16 * 1024 * 1024
 PIECE_BYTES: Final = 64 * 1024
+FIRST_PORTION: Final = 16
 _MARK: Final = MARKER.encode()
 
 
@@ -108,3 +109,20 @@ class HeldRows:
         self.in_memory = 0
         if self._file is not None:
             self._file.close()
+
+
+class Portion:
+    """How many rows to take from the server at once: as many as weigh one piece, by the last slice, but not over `most`.
+
+    The server sends rows one by one and libpq collects a portion of them; so this, not the size of a slice, bounds what
+    is held twice.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.rows = min(FIRST_PORTION, most)
+
+    def learn(self, read: HeldRows) -> None:
+        """Learn how much a row weighs."""
+        if read.rows:
+            self.rows = max(1, min(self._most, PIECE_BYTES * read.rows // read.size))

@@ -39,9 +39,22 @@ def row_arguments(columns: Sequence[tuple[str, PgType, int]]) -> Iterator[sql.Co
     before = "{"
     for name, type_, typmod in columns:
         yield constant(f"{before}{key(name)}:")
-        yield from arguments(type_, typmod, identifier(name))
+        yield from arguments(type_, typmod, _as_known(identifier(name), type_, typmod))
         before = ","
     yield constant("}" if columns else "{}")
+
+
+def _as_known(column: sql.Composable, type_: PgType, typmod: int) -> sql.Composable:
+    """The column as the built-in type it is known to have.
+
+    That costs nothing while it has it. Once somebody has changed it, its values would come out unquoted, or worse, as
+    JSON of their own making; so they are converted, or the query fails. Types of other schemas are written in a way that
+    holds for any type, and naming one may need a right that reading the column does not.
+    """
+    below, _ = type_.resolved(typmod)
+    if below.schema != "pg_catalog":
+        return column
+    return sql.SQL("{}::{}").format(column, sql.Identifier(below.schema, below.name))
 
 
 def key(name: str) -> str:

@@ -12,6 +12,7 @@ from source_timescaledb.types.model import Kind, PgType
 from source_timescaledb.types.row import concatenated, resolve_inexpressible, row_expression
 
 INT = PgType(23, "pg_catalog", "int4", Kind.BASE)
+MOOD = PgType(90_000, "public", "mood", Kind.ENUM)
 NAN = object()
 
 VALUES = st.recursive(
@@ -70,11 +71,18 @@ def test_a_row_without_columns_is_an_empty_object() -> None:
 
 
 def test_constants_between_values_are_written_as_one() -> None:
-    text = row_expression([("a", INT, -1), ('it\'s "b"', INT, -1)]).as_string(None)
+    text = row_expression([("a", MOOD, -1), ('it\'s "b"', MOOD, -1)]).as_string(None)
+
+    assert text.count('concat(\'{"a":\', CASE WHEN "a" IS NOT DISTINCT FROM NULL') == 1
+    assert text.count(""" E',"it''s \\\\"b\\\\"":', CASE""") == 1
+
+
+def test_a_column_of_a_built_in_type_is_read_as_that_type_whatever_it_has_become() -> None:
+    text = row_expression([("a", INT, -1)]).as_string(None)
 
     assert text == (
-        'concat(\'{"a":\', "a", CASE WHEN "a" IS NULL THEN \'null\' END,'
-        ' E\',"it\'\'s \\\\"b\\\\"":\', "it\'s ""b""", CASE WHEN "it\'s ""b""" IS NULL THEN \'null\' END, \'}\')'
+        """concat('{"a":', "a"::"pg_catalog"."int4","""
+        """ CASE WHEN "a"::"pg_catalog"."int4" IS NULL THEN 'null' END, '}')"""
     )
 
 
