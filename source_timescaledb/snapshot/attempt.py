@@ -32,7 +32,7 @@ from source_timescaledb.snapshot.slice_reader import (
     SliceRead,
     SliceReader,
 )
-from source_timescaledb.snapshot.slices import ChunkSlice, Slice
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice, WholeSlice
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,8 @@ class Attempt:
         try:
             return self._read_over(connection, deadline, rows_at_once)
         except (SliceChanged, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as event:
+            if self._released:
+                raise self._torn() from None
             if not isinstance(self._slice, ChunkSlice):
                 raise
             return self._look_again(connection, self._slice, event)
@@ -149,7 +151,8 @@ class Attempt:
         limits = Limits(deadline if self._slice.narrower_exists else None, rows_at_once)
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
-            return reader.read(query, self._orders.line_format(), limits, self._release)
+            release = self._release if isinstance(self._slice, WholeSlice) else None
+            return reader.read(query, self._orders.line_format(), limits, release)
 
     def _release(self, rows: HeldRows) -> None:
         self._released = True
