@@ -16,6 +16,9 @@ from source_timescaledb.types.row import resolve_inexpressible, row_expression
 from testkit.cluster import Cluster
 from testkit.database import Database
 
+OLDEST, NEWEST = 130_000, 170_000
+"""Servers that are asked for different functions (`definition.escaper`)."""
+
 TYPES = """
 CREATE SCHEMA extensions;
 CREATE EXTENSION hstore SCHEMA extensions;
@@ -46,9 +49,10 @@ CREATE CAST (mood AS text) WITH FUNCTION mood_to_text(mood);
 
 
 class Probe:
-    """A session set up as a reader's is, that renders values of any type."""
+    """A session set up as a reader's is, that renders values of any type as for a server of this version."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, server_version: int) -> None:
+        self.server_version = server_version
         self.connection = database.connect("superuser")
         self.connection.autocommit = True
         for name, setting in OUTPUT_SETTINGS.items():
@@ -73,7 +77,7 @@ class Probe:
 
     def rendered(self, declaration: str, literal: str | None) -> str:
         """The JSON of a value, given as the text of a literal, in a column declared like this."""
-        written = sql_value(*self.type_of(declaration), sql.SQL("probe.c"))
+        written = sql_value(*self.type_of(declaration), sql.SQL("probe.c"), self.server_version)
         query = sql.SQL("SELECT {} FROM (SELECT CAST(%s AS {}) AS c OFFSET 0) AS probe").format(
             written, sql.SQL(declaration)
         )
@@ -108,7 +112,7 @@ class Probe:
     def rows(self, table: str, parameters: Sequence[Any] | None = None) -> list[str]:
         """All rows of a table as JSON objects."""
         query = sql.SQL("SELECT {} FROM {}").format(
-            row_expression(self.columns(table)), sql.Identifier(*table.split("."))
+            row_expression(self.columns(table), self.server_version), sql.Identifier(*table.split("."))
         )
         if parameters is not None:
             query += sql.SQL(" WHERE %s")
@@ -122,8 +126,11 @@ def zoo(server: Cluster) -> Iterator[Database]:
         yield fresh
 
 
-@pytest.fixture(scope="session")
-def probe(zoo: Database) -> Iterator[Probe]:
-    opened = Probe(zoo)
+@pytest.fixture(scope="session", params=[OLDEST, NEWEST], ids=["as of old", "as of now"])
+def probe(zoo: Database, request: pytest.FixtureRequest) -> Iterator[Probe]:
+    """What newer servers do faster must come out as what every server can do."""
+    if request.param > zoo.as_superuser().info.server_version:
+        pytest.skip("the server is too old for its newest functions")
+    opened = Probe(zoo, request.param)
     yield opened
     opened.connection.close()

@@ -60,7 +60,11 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
     return Opening(
         plan=plan,
         selection=Selection(
-            relation, request.columns, _condition(session, request, cursor, plan), metadata=request.metadata
+            relation,
+            request.columns,
+            session.registry.server.version_number,
+            _condition(session, request, cursor, plan),
+            metadata=request.metadata,
         ),
         cursor=cursor,
         estimated_rows=rows,

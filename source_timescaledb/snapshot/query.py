@@ -59,6 +59,8 @@ class Selection:
 
     relation: Relation
     columns: tuple[str, ...]
+    server_version: int
+    """As libpq counts: 170004 for 17.4."""
     condition: sql.Composable | None = None
     metadata: bool = False
     """Whether every row of a chunk carries the chunk's name as `_ts_chunk`."""
@@ -122,7 +124,7 @@ class Selection:
         """The expression of a row's JSON object; with metadata, the chunk's name is its last field."""
         if chunk not in self._rendered:
             types = {column.name: column for column in self.relation.columns}
-            parts = [*row_arguments([types[name] for name in self.columns])]
+            parts = [*row_arguments([types[name] for name in self.columns], self.server_version)]
             if self.metadata:
                 field_text = f"{key(CHUNK_COLUMN)}:{key(chunk) if chunk else 'null'}}}"
                 parts[-1] = constant(("," if self.columns else "{") + field_text)

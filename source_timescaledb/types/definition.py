@@ -13,8 +13,8 @@ find a user's cast to json instead, and goes through `concat` first.
 Templates are arguments of concat(), in which VALUE stands for the value, as it does in a domain's CHECK. Their joined
 text is the JSON value; SQL NULL adds nothing to it. Two arguments are faster than one expression that decides between
 them: concat appends a value's output where a cast to text would copy it twice (measured: 40 ns against 59 ns for an
-int, 64 against 99 for a float), and to_json costs 160 ns per call before it looks at the value. A template with a
-single argument is an expression of type text.
+int, 64 against 99 for a float). A template with a single argument is an expression of type text. ESCAPE stands for the
+server's best function to write a value's output as a JSON string (`escaper`).
 
 JSON cannot say NaN or infinity. Such a value is written as its own bare word and the marker byte 0x01, which cannot
 occur in JSON, so that whoever passes the bytes on finds it with one search over a whole batch
@@ -70,12 +70,20 @@ class Definition:
     array_sql: Template | None = None
 
 
-def filled(template: Template, value: sql.Composable) -> tuple[sql.Composable, ...]:
+def escaper(server_version: int) -> str:
+    """What ESCAPE stands for on a server of this version (170004 is 17.4).
+
+    to_json looks its argument's type up in every call; json_scalar, which came with PostgreSQL 17, once per query
+    (measured: 195 ns against 92 for a short text, a fifth of the server's time for a row of ten columns).
+    """
+    return "json_scalar" if server_version >= 170_000 else "to_json"
+
+
+def filled(template: Template, value: sql.Composable, server_version: int) -> tuple[sql.Composable, ...]:
     """A template's arguments for a value."""
-    return tuple(
-        sql.Composed([*alternated([sql.SQL(text) for text in argument.split("VALUE")], value)])
-        for argument in template
-    )
+    escape = escaper(server_version)
+    texts = (argument.replace("ESCAPE", escape).split("VALUE") for argument in template)
+    return tuple(sql.Composed([*alternated([sql.SQL(text) for text in parts], value)]) for parts in texts)
 
 
 def alternated(texts: Sequence[sql.SQL], value: sql.Composable) -> Iterator[sql.Composable]:
@@ -103,11 +111,11 @@ QUOTED = (
 )
 """Output in which nothing needs escaping."""
 
-ESCAPED = ("to_json(VALUE)", WHERE_NULL)
+ESCAPED = ("ESCAPE(VALUE)", WHERE_NULL)
 """Output of a built-in scalar that holds anything."""
 
 # A composite of nulls IS NULL without being null; IS NOT DISTINCT FROM NULL asks for the value itself.
-OUTPUT = ("CASE WHEN VALUE IS NOT DISTINCT FROM NULL THEN 'null' ELSE to_json(concat(VALUE))::text END",)
+OUTPUT = ("CASE WHEN VALUE IS NOT DISTINCT FROM NULL THEN 'null' ELSE ESCAPE(concat(VALUE))::text END",)
 """Output of any type whatsoever."""
 
 WHOLE_ARRAY = ("array_to_json(VALUE)", WHERE_NULL)

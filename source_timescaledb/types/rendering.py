@@ -77,19 +77,21 @@ def json_schema(type_: PgType, typmod: int) -> dict[str, Any]:
     return deepcopy(dict(definition_of(type_, typmod).schema))
 
 
-def arguments(type_: PgType, typmod: int, value: sql.Composable) -> tuple[sql.Composable, ...]:
+def arguments(
+    type_: PgType, typmod: int, value: sql.Composable, server_version: int
+) -> tuple[sql.Composable, ...]:
     """Arguments for concat() whose joined text is the JSON value of `value`, an expression of the type."""
-    return filled(definition_of(type_, typmod).sql, value)
+    return filled(definition_of(type_, typmod).sql, value, server_version)
 
 
-def sql_value(type_: PgType, typmod: int, value: sql.Composable) -> sql.Composable:
+def sql_value(type_: PgType, typmod: int, value: sql.Composable, server_version: int) -> sql.Composable:
     """An expression of type text, never NULL, whose text is the JSON value of `value` (`null` for SQL NULL).
 
     `value` is an expression of the type, cheap enough to be written several times: a column, say. Where JSON has no
     word for a value, the text is the value's output and the marker byte. The session must have `OUTPUT_SETTINGS`.
-    The SQL holds no percent sign of its own.
+    The SQL holds no percent sign of its own. `server_version` is as libpq counts: 170004 for 17.4.
     """
-    written = arguments(type_, typmod, value)
+    written = arguments(type_, typmod, value, server_version)
     if len(written) == 1:
         return written[0]
     return sql.SQL("concat({})").format(sql.SQL(", ").join(written))

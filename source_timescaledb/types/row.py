@@ -24,22 +24,24 @@ MARKED: Final = re.compile(rb"-?[A-Za-z]+\x01")
 """A bare word with the marker; the byte cannot be inside a JSON string, so the word is not either."""
 
 
-def row_expression(columns: Sequence[tuple[str, PgType, int]]) -> sql.Composable:
+def row_expression(columns: Sequence[tuple[str, PgType, int]], server_version: int) -> sql.Composable:
     """An expression of type text that writes a row's columns (name, type, typmod) as one JSON object.
 
     The names are the object's keys, in their order, and are read as unqualified columns. Holds no percent sign, so it
     may be executed with parameters or without. Values that JSON cannot express carry the marker: see
     `resolve_inexpressible`.
     """
-    return concatenated([*row_arguments(columns)])
+    return concatenated([*row_arguments(columns, server_version)])
 
 
-def row_arguments(columns: Sequence[tuple[str, PgType, int]]) -> Iterator[sql.Composable]:
+def row_arguments(
+    columns: Sequence[tuple[str, PgType, int]], server_version: int
+) -> Iterator[sql.Composable]:
     """The arguments of concat() for a row, without regard to their number; the last one closes the object."""
     before = "{"
     for name, type_, typmod in columns:
         yield constant(f"{before}{key(name)}:")
-        yield from arguments(type_, typmod, _as_known(identifier(name), type_, typmod))
+        yield from arguments(type_, typmod, _as_known(identifier(name), type_, typmod), server_version)
         before = ","
     yield constant("}" if columns else "{}")
 

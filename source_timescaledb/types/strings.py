@@ -23,9 +23,9 @@ ANYTHING = Definition(string(), OUTPUT)
 TEXT = Definition(string(), ESCAPED, WHOLE_ARRAY)
 PLAIN = Definition(string(), QUOTED, WHOLE_ARRAY)
 
-DOCUMENT = Definition(string(), ("to_json(VALUE::text)", WHERE_NULL))
+DOCUMENT = Definition(string(), ("ESCAPE(VALUE::text)", WHERE_NULL))
 # The extension's own cast, found by its types wherever the extension lives: names would need its schema.
-HSTORE = Definition(string(), ("to_json(VALUE::json::text)", WHERE_NULL))
+HSTORE = Definition(string(), ("ESCAPE(VALUE::json::text)", WHERE_NULL))
 
 # The output starts with a backslash, and so its JSON with two.
 BYTEA = Definition(

@@ -108,11 +108,14 @@ def test_a_schema_belongs_to_whoever_asked_for_it() -> None:
     assert json_schema(base("int4"), -1) == INTEGER
 
 
+@pytest.mark.parametrize("server_version", [160_010, 170_000])
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_no_rendering_holds_a_percent_sign_or_an_unfilled_value(name: str) -> None:
+def test_no_rendering_holds_a_percent_sign_or_an_unfilled_value(name: str, server_version: int) -> None:
     for type_ in (base(name), array(base(name)), array(array(base(name)))):
-        text = sql_value(type_, -1, sql.Identifier("column")).as_string(None)
+        text = sql_value(type_, -1, sql.Identifier("column"), server_version).as_string(None)
 
         assert "%" not in text
         assert "VALUE" not in text
+        assert "ESCAPE" not in text
+        assert ("json_scalar" in text) <= (server_version >= 170_000)
         assert '"column"' in text

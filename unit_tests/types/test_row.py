@@ -67,18 +67,18 @@ def test_words_without_the_marker_are_only_text() -> None:
 
 
 def test_a_row_without_columns_is_an_empty_object() -> None:
-    assert row_expression([]).as_string(None) == "concat('{}')"
+    assert row_expression([], 170_000).as_string(None) == "concat('{}')"
 
 
 def test_constants_between_values_are_written_as_one() -> None:
-    text = row_expression([("a", MOOD, -1), ('it\'s "b"', MOOD, -1)]).as_string(None)
+    text = row_expression([("a", MOOD, -1), ('it\'s "b"', MOOD, -1)], 170_000).as_string(None)
 
     assert text.count('concat(\'{"a":\', CASE WHEN "a" IS NOT DISTINCT FROM NULL') == 1
     assert text.count(""" E',"it''s \\\\"b\\\\"":', CASE""") == 1
 
 
 def test_a_column_of_a_built_in_type_is_read_as_that_type_whatever_it_has_become() -> None:
-    text = row_expression([("a", INT, -1)]).as_string(None)
+    text = row_expression([("a", INT, -1)], 170_000).as_string(None)
 
     assert text == (
         """concat('{"a":', "a"::"pg_catalog"."int4","""
