@@ -149,7 +149,7 @@ def test_a_connection_cut_at_any_byte_costs_no_row(load: Database) -> None:
         sync = InProcess(load.config(port=proxy.port))
         catalog = sync.catalog(streams=["parts"])
         truth = Truth.of(load, "parts")
-        for count in (0, 1, 100, 300, 1_000, 5_000, 20_000, 100_000, 1_000_000):
+        for count in (0, 100, 301, 1_000, 5_001, 20_000, 1_000_001):
             proxy.cut_after(count, reset=count % 2 == 1)
             ended = sync.read(catalog)
 

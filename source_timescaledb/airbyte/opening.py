@@ -16,7 +16,8 @@ from source_timescaledb.airbyte.session import Session
 from source_timescaledb.config.timescaledb import SnapshotOrder
 from source_timescaledb.hypertables.bounds import box_is_nameable, within
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
-from source_timescaledb.hypertables.registry import read_chunks
+from source_timescaledb.hypertables.registry import check_columns, read_chunks
+from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.cursor import CursorRange, open_range
 from source_timescaledb.snapshot.key_plan import KeyPlan
@@ -75,16 +76,21 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
 def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
     """The chunks of a stream that is read by chunk, with ids greater than `after`; none for any other.
 
-    Chunks in object storage are left out, with a warning. Raises ConnectorError.
+    Chunks in object storage are left out, with a warning. The columns are as they were when the relation was read: a
+    change after that rewrites the chunks, and shows. Raises ConnectorError.
     """
-    hypertable, extension = request.relation.hypertable, session.extension
-    by_chunk = request.relation.divisible and session.configuration.timescaledb.chunk_by_chunk
+    relation = request.relation
+    hypertable, extension = relation.hypertable, session.extension
+    by_chunk = relation.divisible and session.configuration.timescaledb.chunk_by_chunk
     if hypertable is None or extension is None or not by_chunk:
         return []
-    chunks = session.ask(
-        lambda connection: read_chunks(connection, extension, hypertable, after=after),
-        f"Listing the chunks of {request.name}",
-    )
+
+    def listing(connection: Connection) -> list[Chunk]:
+        found = read_chunks(connection, extension, hypertable, after=after)
+        check_columns(connection, relation, request.columns)
+        return found
+
+    chunks = session.ask(listing, f"Listing the chunks of {request.name}")
     if any(chunk.tiered for chunk in chunks):
         session.logger.warning("Rows of %s in tiered storage are not read.", request.name)
     return [chunk for chunk in chunks if not chunk.tiered]

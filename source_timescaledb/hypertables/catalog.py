@@ -83,6 +83,11 @@ WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
+COLUMN_TYPES: Final = """
+SELECT attname::text, atttypid::int8 FROM pg_attribute
+WHERE attrelid = %(oid)s::oid AND attnum > 0 AND NOT attisdropped
+"""
+
 KEYS: Final = """
 SELECT i.indrelid::int8, i.indisprimary,
        array_agg(a.attname::text ORDER BY array_position(i.indkey::int2[], a.attnum))
@@ -130,7 +135,7 @@ JOIN pg_class m ON m.relnamespace = mn.oid AND m.relname = h.table_name
 _CHUNKS_BY_NAME: Final = """
 SELECT k.id, c.oid::int8, n.nspname::text, c.relname::text, k.status,
        zn.nspname::text, zc.relname::text, zc.oid::int8, k.osm_chunk, c.reltuples::float8, c.relpages,
-       array_agg(s.dimension_id), array_agg(s.range_start), array_agg(s.range_end)
+       c.relfilenode::int8, array_agg(s.dimension_id), array_agg(s.range_start), array_agg(s.range_end)
 FROM _timescaledb_catalog.chunk k
 JOIN pg_namespace n ON n.nspname = k.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = k.table_name
@@ -145,7 +150,7 @@ GROUP BY k.id, c.oid, n.nspname, c.relname, k.status, zn.nspname, zc.relname, zc
 _CHUNKS_BY_RELID: Final = """
 SELECT k.id, c.oid::int8, n.nspname::text, c.relname::text, k.status,
        zn.nspname::text, z.relname::text, z.oid::int8, k.osm_chunk, c.reltuples::float8, c.relpages,
-       array_agg(s.dimension_id), array_agg(s.range_start), array_agg(s.range_end)
+       c.relfilenode::int8, array_agg(s.dimension_id), array_agg(s.range_start), array_agg(s.range_end)
 FROM _timescaledb_catalog.chunk k
 JOIN pg_class c ON c.oid = k.relid
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -120,6 +120,8 @@ class Chunk(NamedTuple):
     """The server's own estimate (`pg_class.reltuples`), negative where it has none."""
     pages: int
     """The heap's size in 8 KiB pages by the server's statistics, 0 where it has none."""
+    file: int | None = None
+    """The number of the heap's file (`pg_class.relfilenode`), another after every rewrite; None where unknown."""
 
     @property
     def span(self) -> Span:

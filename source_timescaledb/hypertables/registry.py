@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import psycopg
 
+from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables import catalog
 from source_timescaledb.hypertables.grouping import group_by_columns
 from source_timescaledb.hypertables.model import (
@@ -139,6 +140,23 @@ def read_chunk(
     return _chunk(hypertable, row) if row else None
 
 
+def check_columns(connection: Connection, relation: Relation, names: Iterable[str]) -> None:
+    """Refuse to go on with columns that are gone or have another type than the relation was read with.
+
+    Rendered as what they were their values would be rounded, cut or no JSON. Raises ConfigurationError, and psycopg
+    errors as they come.
+    """
+    types: dict[str, int] = dict(connection.execute(catalog.COLUMN_TYPES, {"oid": relation.oid}).fetchall())
+    known = {column.name: column.type.oid for column in relation.columns}
+    changed = [name for name in names if types.get(name) != known[name]]
+    if changed:
+        raise ConfigurationError(
+            f"Columns of {relation.name} were dropped, or have another type than when this sync began: "
+            f"{', '.join(changed)}.",
+            remedy="Refresh the source schema in the connection, and sync again.",
+        )
+
+
 def _relation(
     row: Sequence[Any],
     hypertable: Hypertable | None,
@@ -234,7 +252,7 @@ def _dimension(
 
 
 def _chunk(hypertable: Hypertable, row: Sequence[Any]) -> Chunk:
-    id_, oid, schema, name, status, inner_schema, inner_name, inner_oid, tiered, rows, pages, *box = row
+    id_, oid, schema, name, status, inner_schema, inner_name, inner_oid, tiered, rows, pages, file, *box = row
     inner = CompressedRelation(inner_oid, QualifiedName(inner_schema, inner_name)) if inner_oid else None
     spans = {dimension: Span(lower, upper) for dimension, lower, upper in zip(*box, strict=True)}
     return Chunk(
@@ -247,4 +265,5 @@ def _chunk(hypertable: Hypertable, row: Sequence[Any]) -> Chunk:
         tiered=tiered,
         rows=rows,
         pages=pages,
+        file=file,
     )

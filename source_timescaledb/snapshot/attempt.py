@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
 from source_timescaledb.errors import ConfigurationError, ContentionError, TornReadError
 from source_timescaledb.hypertables.model import Chunk, ServerVersion
-from source_timescaledb.hypertables.registry import read_chunk
+from source_timescaledb.hypertables.registry import check_columns, read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
@@ -167,8 +167,9 @@ class Attempt:
         if chunk is None:
             self._counters.gone += 1
             return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
+        check_columns(connection, selection.relation, selection.columns)
         self._counters.changed += 1
-        self._slice = ChunkSlice(chunk, slice_.span)
+        self._slice = replace(slice_, chunk=chunk)
         raise _contended(chunk, event)
 
     def _torn(self) -> TornReadError:

@@ -40,7 +40,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
 from source_timescaledb.snapshot.pace import MOST_BYTES
-from source_timescaledb.snapshot.query import SliceQuery, relation_name
+from source_timescaledb.snapshot.query import Fingerprint, SliceQuery, relation_name
 
 LARGEST_ROW: Final = 50 * 1024 * 1024
 LOCK_SECONDS: Final = 0.25
@@ -104,14 +104,15 @@ class _Before:
     snapshot: str
 
     @classmethod
-    def consistent(cls, fields: Fields, compressed: int | None) -> _Before:
-        """A fingerprint whose snapshot and live values agree, and whose compressed relation is the one we locked.
+    def consistent(cls, fields: Fields, known: Fingerprint) -> _Before:
+        """A fingerprint whose snapshot and live values agree, of the file and the compressed relation that we know.
 
-        Otherwise the chunk is changing right now: raises SliceChanged.
+        Otherwise the chunk is changing right now, or has changed since we looked: raises SliceChanged.
         """
         file, status, compressed_oid, compressed_file, *live, snapshot = fields
-        locked = None if compressed is None else b"%d" % compressed
-        if [file, status, compressed_file] != live or compressed_oid != locked or status is None:
+        if [file, status, compressed_file] != live or status is None:
+            raise SliceChanged
+        if compressed_oid != _number(known.compressed) or (known.file and file != _number(known.file)):
             raise SliceChanged
         assert snapshot is not None
         return cls(tuple(live), snapshot.decode())
@@ -172,7 +173,7 @@ class SliceReader:
                         release(full)
                 case _Part.BEFORE:
                     assert query.fingerprint is not None
-                    before = _Before.consistent(_fields(result), query.fingerprint.compressed)
+                    before = _Before.consistent(_fields(result), query.fingerprint)
                 case _Part.AFTER if before is None or _fields(result) != before.live:
                     raise SliceChanged
         return before
@@ -265,6 +266,11 @@ def _failure(result: PGresult) -> psycopg.Error:
     if result.error_field(DiagnosticField.SQLSTATE) is None:
         return psycopg.OperationalError("the connection was lost")
     return psycopg.errors.error_from_result(result, encoding="utf-8")
+
+
+def _number(value: int | None) -> bytes | None:
+    """A number as the server writes it."""
+    return None if value is None else b"%d" % value
 
 
 def _milliseconds(seconds: float) -> int:
