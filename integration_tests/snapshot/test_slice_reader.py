@@ -12,7 +12,7 @@ from psycopg import pq, sql
 from psycopg.pq import TransactionStatus
 
 from source_timescaledb.hypertables.model import QualifiedName
-from source_timescaledb.snapshot import slice_reader
+from source_timescaledb.postgres import streaming
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
 from source_timescaledb.snapshot.query import Fingerprint, SliceQuery
 from source_timescaledb.snapshot.slice_reader import (
@@ -72,9 +72,9 @@ def is_ready(connection: psycopg.Connection) -> bool:
 def test_rows_come_complete_and_in_order_however_many_are_taken_at_once(
     connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, rows_at_once: int, chunked: bool
 ) -> None:
-    if chunked and not slice_reader.CHUNKED:
+    if chunked and not streaming.CHUNKED:
         pytest.skip(f"libpq {pq.version()} hands over single rows only")
-    monkeypatch.setattr(slice_reader, "CHUNKED", chunked)
+    monkeypatch.setattr(streaming, "CHUNKED", chunked)
 
     result = read(connection, numbers(2000), rows_at_once=rows_at_once)
 

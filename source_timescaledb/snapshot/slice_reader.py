@@ -33,11 +33,11 @@ from enum import Enum, auto
 from typing import Any, Final
 
 import psycopg
-from psycopg import generators, pq, sql, waiting
-from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg import sql
+from psycopg.pq.abc import PGresult
 
 from source_timescaledb.hypertables.model import QualifiedName
+from source_timescaledb.postgres.streaming import break_off, stream
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
 from source_timescaledb.snapshot.pace import MOST_BYTES
 from source_timescaledb.snapshot.query import Fingerprint, SliceQuery, relation_name
@@ -48,11 +48,8 @@ LOCK_SHARE: Final = 0.15
 """Waiting for a lock may take so much of the deadline besides; the deadline leaves room for it below the limit."""
 LATE_SHARE: Final = 0.95
 """A query cancelled after so much of its deadline was cancelled by the deadline."""
-CANCEL_SECONDS: Final = 2.0
 MOST_HELD: Final = 256 * 1024 * 1024
 """Past this the rows of one unbounded query go out as they come, instead of filling the disk."""
-CHUNKED: Final = pq.version() >= 170_000
-"""Whether libpq can hand over rows a few at a time; older ones know only one at a time, which takes more of our time."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Fields = tuple["bytes | None", ...]
@@ -182,24 +179,14 @@ class SliceReader:
         self, statements: Sequence[tuple[_Part, bytes]], rows_at_once: int
     ) -> Iterator[tuple[_Part, PGresult]]:
         """Send statements as one message; the rows of each, a few at a time, as soon as they are there."""
-        server = self._connection.pgconn
-        server.send_query(b";".join(statement for _, statement in statements))
-        if CHUNKED:
-            server.set_chunked_rows_mode(rows_at_once)
-        else:
-            server.set_single_row_mode()
         parts = iter([*(part for part, _ in statements), _Part.FRAME])
-        part, failure = next(parts), None
-        while (result := _result(server)) is not None:
-            match result.status:
-                case ExecStatus.TUPLES_CHUNK | ExecStatus.SINGLE_TUPLE:
-                    yield part, result
-                case ExecStatus.COMMAND_OK | ExecStatus.TUPLES_OK:
-                    part = next(parts)
-                case _:
-                    failure = _failure(result)
-        if failure is not None:
-            raise failure
+        part = next(parts)
+        message = b";".join(statement for _, statement in statements)
+        for result in stream(self._connection, message, rows_at_once):
+            if result.ntuples:
+                yield part, result
+            else:
+                part = next(parts)
 
     def _hold(self, result: PGresult, limits: Limits) -> None:
         get = result.get_value
@@ -219,10 +206,7 @@ class SliceReader:
         try:
             if connection.closed:
                 return
-            if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                connection.cancel_safe(timeout=CANCEL_SECONDS)
-                while _result(connection.pgconn) is not None:
-                    pass
+            break_off(connection)
             connection.execute(b"ROLLBACK")
         except psycopg.Error:
             connection.close()
@@ -247,25 +231,9 @@ def _statements(query: SliceQuery, limits: Limits) -> list[tuple[_Part, bytes]]:
     return [*statements, (_Part.FRAME, b"COMMIT")]
 
 
-def _result(server: PGconn) -> PGresult | None:
-    """The next result, waited for where other threads can go on: `PQgetResult` waits with the interpreter's lock held."""
-    result: PGresult | None = waiting.wait(generators.fetch(server), server.socket)
-    return result
-
-
 def _fields(result: PGresult) -> Fields:
     """The one row of a result, as text."""
     return tuple(result.get_value(0, column) for column in range(result.nfields))
-
-
-def _failure(result: PGresult) -> psycopg.Error:
-    """What a failed statement amounts to.
-
-    Every error of a server has a SQLSTATE; a result without one was made up by libpq, which lost the connection.
-    """
-    if result.error_field(DiagnosticField.SQLSTATE) is None:
-        return psycopg.OperationalError("the connection was lost")
-    return psycopg.errors.error_from_result(result, encoding="utf-8")
 
 
 def _number(value: int | None) -> bytes | None:
