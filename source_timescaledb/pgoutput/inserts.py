@@ -1,0 +1,203 @@
+"""Writes inserted rows as JSON straight from the bytes of their message, with code made for their relation.
+
+Inserts are what a hypertable's stream consists of, so a connector is as fast as its inserts. For each relation two
+functions are written out as Python source, with every key, quote and comma folded into constants, and compiled; the
+standard library makes the methods of a dataclass in the same way. The source holds numbers and `repr`s of bytes and
+nothing else, so whatever a column is called cannot become code.
+
+**Rows without NULL.** In `t`, four bytes of length, text, `t`, … the length of a text below 64 KiB begins with two zero
+bytes, and a text holds none (proto.c measures it with strlen). So `t`, zero, zero occurs as often as there are texts:
+where that is once for each column, a regular expression finds them all at C's speed. That is a guess, and it is
+checked: the texts, encoded again, must give the very message. An encoding has one reading, so equality is proof;
+nothing is assumed of what a value may hold. Counting only saves time: an expression that cannot match tries every text
+at every shorter length first (15 ns a byte), and one that knew of NULL would have to try the `n`s behind the texts in
+all combinations.
+
+**All other rows** (with a NULL or a value of 64 KiB) are walked from field to field, as the decoder does it. This
+function declines, by returning None, what is no insert of this relation with as many values as it has columns, each a
+text or NULL: an unchanged or binary value, a message too short or too long. The decoder then says what it is.
+
+Measured for ten columns in 150 bytes, three quoted and the rest bare (CPython 3.11, µs a row, best of 60 runs in turn on
+two shared cores): 2.1 as it is here, 2.6 with three NULLs; 7.8 for `decode` and `write_row`. Other ways, without NULL:
+walking 2.8; splitting at `t`, zero, zero and comparing each length 2.2; the expression without counting 1.8, and 3.4
+with NULLs behind short texts. Without any check it takes 1.25, splitting 1.45: the proof costs half a microsecond.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from types import CodeType
+from typing import Any, Final
+
+from source_timescaledb.errors import DefectError
+from source_timescaledb.pgoutput.messages import Relation
+from source_timescaledb.pgoutput.rows import QUOTED, Field
+
+RowWriter = Callable[[bytes], "bytes | None"]
+"""From the payload of an Insert to the row's JSON object without its closing brace; None where it declines."""
+
+_Part = bytes | str
+"""Of an object: a constant, or the source of an expression."""
+
+_LENGTHS: Final = 2**16
+"""Texts shorter than this are found: the two upper bytes of their length are zero."""
+
+_HEAD: Final = struct.Struct(">cIcH")
+"""`I`, the relation's OID, `N`, the number of columns."""
+
+_SIZE: Final = struct.Struct(">I")
+
+
+def row_writer(relation: Relation, fields: Sequence[Field]) -> RowWriter:
+    """Make the function that writes this relation's inserted rows, equal to `write_row` of what `decode` reads.
+
+    Its work grows with the relation's columns, wanted or not: 1,600 of them take a fraction of a second to compile.
+    Relations that differ only in name and OID, as chunks do, share what was compiled. What a renderer raises passes
+    through.
+
+    Raises:
+        DefectError: a field's position is none of the relation's, or two fields have the same key.
+    """
+    count = len(relation.columns)
+    if any(field.position is not None and not 0 <= field.position < count for field in fields):
+        raise DefectError("A field of a row shows a column that its relation does not have.")
+    if len({field.key for field in fields}) < len(fields):
+        raise DefectError("Two fields of a row have the same name.")
+    known = {
+        "head": _HEAD.pack(b"I", relation.oid, b"N", count),
+        "size": _SIZE.unpack_from,
+        "too_short": (IndexError, struct.error),
+        "text_heads": _text_heads(),
+        "find_texts": _texts(count).fullmatch,
+        **{_renderer(index): field.render for index, field in enumerate(fields)},
+    }
+    walking = _function(_walking_source(count, fields), known)
+    return _function(_guessing_source(count, fields), {**known, "walk": walking})
+
+
+def _function(source: str, known: dict[str, Any]) -> RowWriter:
+    """The function `write` that a source defines, with names that it uses."""
+    names = dict(known)
+    exec(_compiled(source), names)  # noqa: S102 - we wrote the source, of numbers and reprs of bytes
+    writer: RowWriter = names["write"]
+    return writer
+
+
+@lru_cache(maxsize=128)
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<row writer>", "exec")
+
+
+@lru_cache(maxsize=1)
+def _text_heads() -> tuple[bytes, ...]:
+    """What stands before a text, by the text's length: 4 MB, made once and only for those who stream."""
+    return tuple(b"t%b" % length.to_bytes(4, "big") for length in range(_LENGTHS))
+
+
+@lru_cache(maxsize=128)
+def _texts(count: int) -> re.Pattern[bytes]:
+    """Finds so many texts, of which each may be found too long or too short where it is no text."""
+    return re.compile(rb"t\0\0..([^\0]{0,%d})" % (_LENGTHS - 1) * count, re.DOTALL)
+
+
+def _guessing_source(count: int, fields: Sequence[Field]) -> str:
+    """The source for rows without NULL."""
+    encoded = ", ".join(["head", *(f"text_heads[len({name})], {name}" for name in _names(count))])
+    return f"""
+def write(payload):
+    if payload.count(b"t\\0\\0") == {count} and (found := find_texts(payload, {_HEAD.size})) is not None:
+        [{", ".join(_names(count))}] = found.groups()
+        if b"".join(({encoded},)) == payload:
+            return {_object(fields, _text)}
+    return walk(payload)
+"""
+
+
+def _walking_source(count: int, fields: Sequence[Field]) -> str:
+    """The source for rows of any kind."""
+    steps = "".join(_step(name) for name in _names(count))
+    return f"""
+def write(payload):
+    if not payload.startswith(head):
+        return None
+    at = {_HEAD.size}
+    try:{steps}
+        if at != len(payload):
+            return None
+    except too_short:
+        return None
+    return {_object(fields, _text_or_null)}
+"""
+
+
+def _step(name: str) -> str:
+    """The source that walks over one value."""
+    return f"""
+        if payload[at] == {ord("t")}:
+            end = at + 5 + size(payload, at + 1)[0]
+            {name} = payload[at + 5 : end]
+            at = end
+        elif payload[at] == {ord("n")}:
+            {name} = None
+            at += 1
+        else:
+            return None"""
+
+
+def _names(count: int) -> list[str]:
+    """The variables that hold the columns' values."""
+    return [_value(position) for position in range(count)]
+
+
+def _value(position: int) -> str:
+    return f"value_{position}"
+
+
+def _renderer(index: int) -> str:
+    return f"render_{index}"
+
+
+def _object(fields: Sequence[Field], write: Callable[[int, Field], Iterable[_Part]]) -> str:
+    """The source of the expression that writes the object; `write` tells how it writes a field's value."""
+    parts: list[_Part] = [b"{"]
+    for index, field in enumerate(fields):
+        parts.append((b"," if index else b"") + field.key + b":")
+        parts += [b"null"] if field.position is None else write(index, field)
+    return f"b''.join(({', '.join(_folded(parts))},))"
+
+
+def _folded(parts: Iterable[_Part]) -> Iterator[str]:
+    """The sources of the parts, with neighbouring constants as one."""
+    for kind, neighbours in groupby(parts, type):
+        if kind is bytes:
+            yield repr(b"".join(part for part in neighbours if isinstance(part, bytes)))
+        else:
+            yield from (part for part in neighbours if isinstance(part, str))
+
+
+def _text(index: int, field: Field) -> list[_Part]:
+    """A field whose value is a text."""
+    assert field.position is not None
+    value = _value(field.position)
+    if field.render is None:
+        return [value]
+    if field.render is QUOTED:
+        return [b'"', value, b'"']
+    return [f"{_renderer(index)}({value})"]
+
+
+def _text_or_null(index: int, field: Field) -> list[_Part]:
+    """A field whose value may be NULL."""
+    assert field.position is not None
+    value = _value(field.position)
+    if field.render is None:
+        written = value
+    elif field.render is QUOTED:
+        written = f"""b'"%b"' % {value}"""
+    else:
+        written = f"{_renderer(index)}({value})"
+    return [f"b'null' if {value} is None else {written}"]
