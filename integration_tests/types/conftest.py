@@ -11,8 +11,10 @@ from psycopg import sql
 
 from source_timescaledb.types.definition import OUTPUT_SETTINGS
 from source_timescaledb.types.model import TYPE_QUERY, PgType, types_from_rows
-from source_timescaledb.types.rendering import json_schema, sql_value
+from source_timescaledb.types.money import MONEY_QUERY, MoneyFormat, money_format_from_row
+from source_timescaledb.types.rendering import json_schema, sql_value, text_rendering
 from source_timescaledb.types.row import resolve_inexpressible, row_expression
+from source_timescaledb.types.texts import function
 from testkit.cluster import Cluster
 from testkit.database import Database
 
@@ -84,6 +86,31 @@ class Probe:
         ((text,),) = self.connection.execute(query, [literal]).fetchall()
         assert isinstance(text, str)
         return text
+
+    def renderings(self, declaration: str, literal: str) -> tuple[bytes, bytes]:
+        """The JSON of a value as the server writes it, and as we make it of the server's text."""
+        type_, typmod = self.type_of(declaration)
+        query = sql.SQL("SELECT probe.c, {} FROM (SELECT CAST(%s AS {}) AS c OFFSET 0) AS probe").format(
+            sql_value(type_, typmod, sql.SQL("probe.c"), self.server_version), sql.SQL(declaration)
+        )
+        ((text, written),) = self.texts(query, [literal])
+        assert text is not None
+        assert written is not None
+        return written, function(text_rendering(type_, typmod, self.currency()))(text)
+
+    def texts(self, query: sql.Composed, parameters: Sequence[Any] = ()) -> list[tuple[bytes | None, ...]]:
+        """What the output functions write of a query's values."""
+        result = self.connection.execute(query, parameters).pgresult
+        assert result is not None
+        return [
+            tuple(result.get_value(row, column) for column in range(result.nfields))
+            for row in range(result.ntuples)
+        ]
+
+    def currency(self) -> MoneyFormat:
+        """The format of money in this session."""
+        ((decimals, minus_one),) = self.connection.execute(MONEY_QUERY).fetchall()
+        return money_format_from_row((decimals, minus_one))
 
     def resolved(self, declaration: str, literal: str | None) -> str:
         """The JSON of a value as it is emitted, with null for what JSON cannot express."""

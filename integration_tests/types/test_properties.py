@@ -177,9 +177,9 @@ def nested(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return sizes.flatmap(of_shape)
 
 
-def array_literal(value: Any, written: Callable[[Any], str]) -> str:
+def array_literal(value: Any, written: Callable[[Any], str], delimiter: str = ",") -> str:
     if isinstance(value, list):
-        return "{" + ",".join(array_literal(item, written) for item in value) + "}"
+        return "{" + delimiter.join(array_literal(item, written, delimiter) for item in value) + "}"
     if value is None:
         return "NULL"
     return '"' + written(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,11 +1,12 @@
 """What a definition of a type is, and the few ways in which a value becomes JSON.
 
-A definition holds all that depends on the type: the JSON schema of its values and, in `sql`, how the server writes one
-as JSON. Whatever else renders the type has its place here too, so that no two renderings of a type can live apart.
+A definition holds all that depends on the type: the JSON schema of its values and its two renderings. In `sql` the
+server writes a value as JSON, for snapshots; `text` makes the same bytes from what logical replication sends. They stand
+side by side, so that no two renderings of a type can live apart.
 
-Every rendering is a function of one thing: the text that the type's output function writes under `OUTPUT_SETTINGS`. That
-text is what logical replication sends, so whatever is rendered there can be equal, byte for byte, to what is rendered
-here.
+Both are functions of one thing: the text that the type's output function writes under `OUTPUT_SETTINGS`. That text is
+what logical replication sends (PostgreSQL, proto.c, logicalrep_write_tuple), which is why the two can be equal byte for
+byte.
 Casts to text are no such function: they strip the padding of char(n), give a bare inet its mask and keep an XML
 declaration. `concat` and `to_json` of a built-in scalar do call the output function; `to_json` of anything else may
 find a user's cast to json instead, and goes through `concat` first.
@@ -23,8 +24,9 @@ occur in JSON, so that whoever passes the bytes on finds it with one search over
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 from psycopg import sql
@@ -34,6 +36,20 @@ Schema = Mapping[str, Any]
 
 Template = tuple[str, ...]
 """Arguments of concat() whose joined text is the JSON value of VALUE; a single argument is of type text."""
+
+
+class Verbatim(Enum):
+    """How a text becomes JSON as it stands, which whoever renders many values can do in line."""
+
+    BARE = "the text is JSON already"
+    QUOTED = "the text is JSON between double quotes: nothing in it needs escaping"
+
+
+TextFunction = Callable[[bytes], bytes]
+"""From the text of a value, in UTF-8, to its JSON; raises DefectError for a text that no server writes."""
+
+Rendering = Verbatim | TextFunction
+"""How the text of a value that is not NULL becomes JSON."""
 
 OUTPUT_SETTINGS: Final[Mapping[str, str]] = {
     "client_encoding": "UTF8",
@@ -59,7 +75,7 @@ SQL_MARKER: Final = r"E'\x01'"
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A type: the JSON schema of its values and the SQL that writes one.
+    """A type: the JSON schema of its values, the SQL that writes one and what makes the same of its text.
 
     `array_sql` writes a whole array, of any shape, in one go; without it an array is written item by item, which is
     three to five times slower.
@@ -67,6 +83,7 @@ class Definition:
 
     schema: Schema
     sql: Template
+    text: Rendering
     array_sql: Template | None = None
 
 

@@ -19,18 +19,18 @@ from source_timescaledb.errors import DefectError
 
 TYPE_QUERY = """
 WITH RECURSIVE closure AS (
-  SELECT oid, typname, typnamespace, typtype, typelem, typbasetype, typtypmod, typoutput
+  SELECT oid, typname, typnamespace, typtype, typelem, typbasetype, typtypmod, typoutput, typdelim
     FROM pg_catalog.pg_type WHERE oid = ANY (%(oids)s::pg_catalog.oid[])
   UNION
   SELECT part.oid, part.typname, part.typnamespace, part.typtype, part.typelem, part.typbasetype, part.typtypmod,
-         part.typoutput
+         part.typoutput, part.typdelim
     FROM closure AS whole
     JOIN pg_catalog.pg_type AS part
       ON part.oid = CASE whole.typtype WHEN 'd' THEN whole.typbasetype WHEN 'b' THEN whole.typelem END
 )
 SELECT closure.oid::int8, nspname::text, typname::text,
        CASE WHEN typtype = 'b' AND typoutput = 'pg_catalog.array_out'::regproc THEN 'a' ELSE typtype::text END,
-       typelem::int8, typbasetype::int8, typtypmod
+       typelem::int8, typbasetype::int8, typtypmod, typdelim::text
   FROM closure JOIN pg_catalog.pg_namespace ON pg_namespace.oid = typnamespace
 """
 """Takes `oids`, an int[] of type OIDs; returns the rows that `types_from_rows` reads."""
@@ -49,8 +49,8 @@ class Kind(str, Enum):
     PSEUDO = "p"
 
 
-TypeRow = tuple[int, str, str, str, int, int, int]
-"""A row of `TYPE_QUERY`: oid, schema, name, kind, element's oid, base's oid, base's typmod."""
+TypeRow = tuple[int, str, str, str, int, int, int, str]
+"""A row of `TYPE_QUERY`: oid, schema, name, kind, element's oid, base's oid, base's typmod, delimiter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class PgType:
     """One entry of `pg_type`.
 
     `element` is set for arrays, `base` for domains; `base_typmod` is the typmod that a domain binds its base to.
+    `delimiter` stands between the items of an array of this type, in its text: `;` for a box, a comma for all others.
     """
 
     oid: int
@@ -67,6 +68,7 @@ class PgType:
     element: PgType | None = None
     base: PgType | None = None
     base_typmod: int = -1
+    delimiter: str = ","
 
     def resolved(self, typmod: int) -> tuple[PgType, int]:
         """The type below all domains and its typmod; a domain's column has none of its own."""
@@ -90,7 +92,7 @@ def types_from_rows(rows: Iterable[TypeRow]) -> dict[int, PgType]:
             return types[oid]
         if oid not in row_of:
             raise DefectError(f"The type with OID {oid} is missing from what the catalog returned.")
-        _, schema, name, letter, element, base, base_typmod = row_of[oid]
+        _, schema, name, letter, element, base, base_typmod, delimiter = row_of[oid]
         kind = Kind(letter)
         types[oid] = PgType(
             oid,
@@ -100,6 +102,7 @@ def types_from_rows(rows: Iterable[TypeRow]) -> dict[int, PgType]:
             element=built(element) if kind is Kind.ARRAY else None,
             base=built(base) if kind is Kind.DOMAIN else None,
             base_typmod=base_typmod if kind is Kind.DOMAIN else -1,
+            delimiter=delimiter,
         )
         return types[oid]
 

@@ -4,7 +4,7 @@ Every digit is kept: a numeric of a thousand digits is a JSON number of a thousa
 asks for. `extra_float_digits` at its default makes floats the shortest text that reads back as the same value.
 
 A numeric with a typmod can be NaN but not infinite (numeric.c, apply_typmod_special), which saves it a comparison;
-NaN is greater than all else, for floats and numerics alike.
+NaN is greater than all else, for floats and numerics alike. In a text, the last byte tells the words from the numbers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Final
 from source_timescaledb.types.definition import (
     BARE,
     SQL_MARKER,
-    WHERE_NULL,
     WHOLE_ARRAY,
     Definition,
     Template,
+    Verbatim,
     whole_array_marking,
 )
+from source_timescaledb.types.texts import MARK, malformed, truth
 
 INTEGER_SCHEMA: Final = {"type": ["null", "number"], "airbyte_type": "integer"}
 NUMBER_SCHEMA: Final = {"type": ["null", "number"]}
@@ -30,26 +31,38 @@ def marked_unless(finite: str) -> Template:
     return ("VALUE", f"CASE WHEN {finite} THEN NULL WHEN VALUE IS NULL THEN 'null' ELSE {SQL_MARKER} END")
 
 
+INEXPRESSIBLE: Final = frozenset((b"NaN", b"Infinity", b"-Infinity"))
+
+
+def number(text: bytes) -> bytes:
+    """A number's text, followed by the marker if it is none of JSON's."""
+    if b"0" <= text[-1:] <= b"9":
+        return text
+    if text in INEXPRESSIBLE:
+        return text + MARK
+    raise malformed("number")
+
+
 MARKED_ARRAY = whole_array_marking("NaN", "Infinity", "-Infinity")
 
-INTEGER = Definition(INTEGER_SCHEMA, BARE, WHOLE_ARRAY)
+INTEGER = Definition(INTEGER_SCHEMA, BARE, Verbatim.BARE, WHOLE_ARRAY)
 # The peer's quirk: an oid is an integer, the items of an oid[] are numbers. array_to_json would quote them.
-OID = Definition(INTEGER_SCHEMA, BARE)
-OID_ITEM = Definition(NUMBER_SCHEMA, BARE)
+OID = Definition(INTEGER_SCHEMA, BARE, Verbatim.BARE)
+OID_ITEM = Definition(NUMBER_SCHEMA, BARE, Verbatim.BARE)
 
 # Infinity minus itself is NaN: one operation finds all three.
-FLOAT = Definition(NUMBER_SCHEMA, marked_unless("VALUE - VALUE = 0"), MARKED_ARRAY)
+FLOAT = Definition(NUMBER_SCHEMA, marked_unless("VALUE - VALUE = 0"), number, MARKED_ARRAY)
 
-NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity' AND VALUE > '-Infinity'"), MARKED_ARRAY)
-BOUND_NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity'"), MARKED_ARRAY)
-WHOLE_NUMERIC = Definition(INTEGER_SCHEMA, BOUND_NUMERIC.sql)
-
-# Output in the database's own currency format; its digits, scaled as that locale scales them, are the numeric.
-MONEY = Definition(NUMBER_SCHEMA, ("VALUE::numeric", WHERE_NULL))
+NUMERIC = Definition(
+    NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity' AND VALUE > '-Infinity'"), number, MARKED_ARRAY
+)
+BOUND_NUMERIC = Definition(NUMBER_SCHEMA, marked_unless("VALUE < 'Infinity'"), number, MARKED_ARRAY)
+WHOLE_NUMERIC = Definition(INTEGER_SCHEMA, BOUND_NUMERIC.sql, number)
 
 BOOLEAN = Definition(
     {"type": ["null", "boolean"]},
     ("CASE WHEN VALUE THEN 'true' WHEN VALUE IS NULL THEN 'null' ELSE 'false' END",),
+    truth(b"t", b"f"),
     WHOLE_ARRAY,
 )
 

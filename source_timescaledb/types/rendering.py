@@ -15,14 +15,14 @@ from psycopg import sql
 
 from source_timescaledb.types import numbers, strings, times
 from source_timescaledb.types.arrays import array_of
-from source_timescaledb.types.definition import Definition, filled
+from source_timescaledb.types.definition import Definition, Rendering, filled
 from source_timescaledb.types.model import Kind, PgType
+from source_timescaledb.types.money import DOLLARS, MoneyFormat, money
 
 BUILT_IN: Final[Mapping[str, Definition]] = {
     **dict.fromkeys(("int2", "int4", "int8"), numbers.INTEGER),
     **dict.fromkeys(("float4", "float8"), numbers.FLOAT),
     "oid": numbers.OID,
-    "money": numbers.MONEY,
     "bool": numbers.BOOLEAN,
     "date": times.DATE,
     "time": times.TIME,
@@ -42,21 +42,23 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
 }
 
 
-def definition_of(type_: PgType, typmod: int) -> Definition:
-    """The definition of a column's type."""
+def definition_of(type_: PgType, typmod: int, currency: MoneyFormat = DOLLARS) -> Definition:
+    """The definition of a column's type, of which only the rendering of texts depends on the currency."""
     type_, typmod = type_.resolved(typmod)
     if type_.kind is Kind.ARRAY and type_.element is not None:
-        return array_of(item_definition_of(type_.element, typmod))
+        return array_of(item_definition_of(type_.element, typmod, currency), type_.element.delimiter)
     if type_.kind is not Kind.BASE:
         return strings.ANYTHING
     if type_.schema != "pg_catalog":
         return strings.HSTORE if type_.name == "hstore" else strings.ANYTHING
     if type_.name == "numeric":
         return numbers.numeric(typmod)
+    if type_.name == "money":
+        return money(currency)
     return BUILT_IN.get(type_.name, strings.ANYTHING)
 
 
-def item_definition_of(type_: PgType, typmod: int) -> Definition:
+def item_definition_of(type_: PgType, typmod: int, currency: MoneyFormat) -> Definition:
     """The definition of an array's items."""
     type_, typmod = type_.resolved(typmod)
     match (type_.schema, type_.name):
@@ -69,7 +71,7 @@ def item_definition_of(type_: PgType, typmod: int) -> Definition:
         case ("pg_catalog", "bit") if typmod == 1:
             return strings.BIT_ITEM
         case _:
-            return definition_of(type_, typmod)
+            return definition_of(type_, typmod, currency)
 
 
 def json_schema(type_: PgType, typmod: int) -> dict[str, Any]:
@@ -95,3 +97,13 @@ def sql_value(type_: PgType, typmod: int, value: sql.Composable, server_version:
     if len(written) == 1:
         return written[0]
     return sql.SQL("concat({})").format(sql.SQL(", ").join(written))
+
+
+def text_rendering(type_: PgType, typmod: int, currency: MoneyFormat) -> Rendering:
+    """How the text of a value that is not NULL becomes the same JSON, byte for byte, that `sql_value` writes of it.
+
+    The text is what the type's output function writes, in UTF-8 and under `OUTPUT_SETTINGS`: what logical replication
+    sends. `currency` is the format of the session that writes it (`money.MONEY_QUERY`). A function raises DefectError,
+    without the value in it, for a text that no server writes.
+    """
+    return definition_of(type_, typmod, currency).text

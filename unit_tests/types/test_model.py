@@ -5,12 +5,13 @@ import pytest
 from source_timescaledb.errors import DefectError
 from source_timescaledb.types.model import Kind, PgType, TypeRow, types_from_rows
 
-NUMERIC: TypeRow = (1700, "pg_catalog", "numeric", "b", 0, 0, -1)
-NUMERICS: TypeRow = (1231, "pg_catalog", "_numeric", "a", 1700, 0, -1)
-POINT: TypeRow = (600, "pg_catalog", "point", "b", 701, 0, -1)
-PRICE: TypeRow = (20001, "shop", "price", "d", 0, 1700, 655366)
-FAIR_PRICE: TypeRow = (20002, "shop", "fair_price", "d", 0, 20001, -1)
-PRICES: TypeRow = (20003, "shop", "prices", "d", 0, 1231, 655366)
+NUMERIC: TypeRow = (1700, "pg_catalog", "numeric", "b", 0, 0, -1, ",")
+NUMERICS: TypeRow = (1231, "pg_catalog", "_numeric", "a", 1700, 0, -1, ",")
+POINT: TypeRow = (600, "pg_catalog", "point", "b", 701, 0, -1, ",")
+PRICE: TypeRow = (20001, "shop", "price", "d", 0, 1700, 655366, ",")
+FAIR_PRICE: TypeRow = (20002, "shop", "fair_price", "d", 0, 20001, -1, ",")
+PRICES: TypeRow = (20003, "shop", "prices", "d", 0, 1231, 655366, ",")
+BOX: TypeRow = (603, "pg_catalog", "box", "b", 600, 0, -1, ";")
 
 SCALE_TWO = 655366
 
@@ -25,6 +26,12 @@ def test_a_point_is_no_array_although_it_has_subscripts() -> None:
     types = types_from_rows([POINT])
 
     assert types[600] == PgType(600, "pg_catalog", "point", Kind.BASE)
+
+
+def test_a_box_has_a_delimiter_of_its_own() -> None:
+    types = types_from_rows([BOX, POINT])
+
+    assert (types[603].delimiter, types[600].delimiter) == (";", ",")
 
 
 def test_a_domain_over_a_domain_is_bound_by_the_inner_one() -> None:
