@@ -88,7 +88,8 @@ class _Many:
     def measured(self, database: Database, rounds: int) -> ManyChunks:
         """Read all of it, by the connector and by COPY, and discover it."""
         bench, rows = self.bench, self.chunks * self.rows_per_chunk
-        ours = connector(database, bench.workdir, catalog_of(bench, database, "many"), rows, READERS)
+        catalog = catalog_of(bench, database, "many")
+        ours = connector(database, bench.workdir, catalog, rows, READERS, chunks=self.chunks)
         floor, looking = psql(self.server, database, "many", rows), discover(database, bench.workdir)
         read: list[Run] = []
         copied: list[Run] = []
@@ -148,8 +149,9 @@ def _huge(server: Server, bench: Bench, rows: int, rounds: int, tell: Tell) -> H
         database.execute(FILL_HUGE, [rows])
         settle(database, "huge")
         catalog = catalog_of(bench, database, "huge")
-        limit = {"max_transaction_seconds": LIMIT_SECONDS}
-        ours = connector(database, bench.workdir, catalog, rows, READERS, **limit)
+        ours = connector(
+            database, bench.workdir, catalog, rows, READERS, max_transaction_seconds=LIMIT_SECONDS
+        )
         for number in range(1, rounds + 1):
             with Observer(server, APPLICATION_NAME) as observer:
                 runs.append(ours.run(bench))

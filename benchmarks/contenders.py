@@ -31,12 +31,16 @@ MORE_LINES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A program that reads `rows` rows; `idle` is a command of it that does nothing but start."""
+    """A program that reads `rows` rows; `idle` is a command of it that does nothing but start.
+
+    It may print as many lines besides as there are `chunks`, for each of which the connector tells its state.
+    """
 
     name: str
     command: Command
     idle: Command
     rows: int
+    chunks: int = 0
 
     def run(self, bench: Bench) -> Run:
         """Read once.
@@ -48,7 +52,7 @@ class Contender:
 
     def judged(self, measured: Measured, bench: Bench) -> Run:
         """The run that was measured, if it printed what it should. Raises KitError otherwise."""
-        if not self.rows <= measured.lines <= self.rows + self.rows // 50 + MORE_LINES:
+        if not self.rows <= measured.lines <= self.rows + self.rows // 50 + self.chunks + MORE_LINES:
             raise KitError(f"{self.name} printed {measured.lines} lines for {self.rows} rows.")
         return Run(self.rows, measured.output, measured.cost, bench.idle(self.idle))
 
@@ -72,13 +76,19 @@ def psql(server: Server, database: Database, table: str, rows: int) -> Contender
 
 
 def connector(
-    database: Database, workdir: Path, catalog: Json, rows: int, readers: int, **timescaledb: Any
+    database: Database,
+    workdir: Path,
+    catalog: Json,
+    rows: int,
+    readers: int,
+    chunks: int = 0,
+    **timescaledb: Any,
 ) -> Contender:
-    """The connector with so many readers, reading completely what a catalog configures."""
+    """The connector with so many readers, reading completely what a catalog configures, in so many chunks."""
     config = database.config(timescaledb={"parallel_chunks": readers, **timescaledb})
     files = ("--config", _file(workdir, config), "--catalog", _file(workdir, catalog))
     name = f"connector, {readers} reader{'s' if readers > 1 else ''}"
-    return Contender(name, _python(*COMMAND, "read", *files), _python(*COMMAND, "spec"), rows)
+    return Contender(name, _python(*COMMAND, "read", *files), _python(*COMMAND, "spec"), rows, chunks)
 
 
 def discover(database: Database, workdir: Path) -> Command:

@@ -151,14 +151,10 @@ def test_every_wrong_setting_is_named_in_one_sentence(table: Database, tmp_path:
         assert setting in sentence
 
 
-def test_xmin_and_cdc_are_refused_with_what_to_choose_instead(table: Database, tmp_path: Path) -> None:
-    cdc = {"method": "CDC", "replication_slot": "s", "publication": "p"}
-
+def test_xmin_is_refused_with_what_to_choose_instead(table: Database, tmp_path: Path) -> None:
     xmin = failed_check(table.config(replication_method={"method": "Xmin"}), tmp_path)
-    capture = failed_read(table.config(replication_method=cdc), tmp_path)
 
     assert "Standard" in xmin
-    says(capture, "config_error", "Standard")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -34,7 +34,16 @@ from airbyte_cdk.models import (
 from airbyte_cdk.sources.source import Source
 from airbyte_cdk.utils.airbyte_secrets_utils import add_to_secrets
 
-from source_timescaledb.airbyte.catalog import airbyte_catalog, check_catalog, offered, request, stream_name
+from source_timescaledb.airbyte.catalog import (
+    Mode,
+    StreamRequest,
+    airbyte_catalog,
+    check_catalog,
+    offered,
+    request,
+    stream_name,
+)
+from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
@@ -43,7 +52,8 @@ from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
 from source_timescaledb.errors import ConfigurationError, ConnectorError
-from source_timescaledb.health.diagnosis import Finding, Severity, diagnose, replication_findings
+from source_timescaledb.health.diagnosis import diagnose
+from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.health.probes import probe
 from source_timescaledb.hypertables.model import QualifiedName, Registry
 from source_timescaledb.hypertables.registry import read_registry, read_server_facts
@@ -51,11 +61,22 @@ from source_timescaledb.postgres.connection import Connection, ConnectionSetting
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.replica import check_replica
 from source_timescaledb.postgres.retry import Budget, Patience
-from source_timescaledb.state.codec import database_identity, decode, stream_states, undress
+from source_timescaledb.state.codec import (
+    FollowedStates,
+    database_identity,
+    decode,
+    followed_states,
+    other_states,
+    stream_states,
+    undress,
+)
+from source_timescaledb.state.model import DatabaseIdentity
 
 RETRY_VARIABLE: Final = "SOURCE_TIMESCALEDB_RETRY_SECONDS"
 RETRY_SECONDS: Final = 120.0
 CHECK_RETRY_SECONDS: Final = 10.0
+
+Messages = Generator[AirbyteMessage, None, None]
 
 
 class SourceTimescaledb(Source):
@@ -145,10 +166,8 @@ class SourceTimescaledb(Source):
         with _failures_as_airbyte_knows_them():
             check_catalog(catalog)
             configuration = self._configuration(logger, config)
-            _refuse_cdc(configuration)
-            states = stream_states(list(state or []))
             with self._session(configuration, logger) as session:
-                yield from _read_streams(session, catalog, states)
+                yield from _read(session, catalog, list(state or []))
 
     def _configuration(self, logger: logging.Logger, config: Mapping[str, Any]) -> Configuration:
         configuration, ignored = read_configuration(config)
@@ -161,11 +180,12 @@ class SourceTimescaledb(Source):
     def _diagnose(self, configuration: Configuration, logger: logging.Logger) -> list[Finding]:
         with _catalog_pool(configuration) as pool:
             registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
+            relations = offered(registry, configuration)
             with pool.connection() as connection:
-                probes = probe(connection, registry.server.extension)
+                probes = probe(connection, registry.server.extension, configuration.cdc, relations)
         if configuration.timescaledb.replica_host:
             _check_replica(configuration, registry)
-        return diagnose(configuration, registry, offered(registry, configuration), probes)
+        return diagnose(configuration, registry, relations, probes)
 
     def _registry(
         self, configuration: Configuration, pool: ReaderPool, logger: logging.Logger, seconds: float
@@ -206,36 +226,75 @@ class SourceTimescaledb(Source):
             )
 
 
-def _read_streams(
-    session: Session, catalog: ConfiguredAirbyteCatalog, states: Mapping[QualifiedName, Mapping[str, Any]]
-) -> Iterator[AirbyteMessage]:
-    relations = offered(session.registry, session.configuration)
+def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapping[str, Any]]) -> Messages:
+    """The streams whose changes are followed, all together, then the others, one after the other."""
+    following = session.configuration.cdc is not None
     identity = database_identity(session.registry.server)
+    before = followed_states(states, identity) if following else None
+    plain = stream_states(other_states(states) if following else states)
     names = {stream_name(configured) for configured in catalog.streams}
-    for name in sorted(set(states) - names):
+    for name in sorted((set(plain) | set(before.streams if before else ())) - names):
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
-    failed: list[QualifiedName] = []
-    for configured in catalog.streams:
-        name = stream_name(configured)
-        if session.stop.is_set():
-            yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
-            continue
-        try:
-            wanted = request(configured, relations, session.registry)
-            before = decode(name, states[name], identity) if name in states else None
-        except ConnectorError as error:
-            failed.append(name)
-            yield error_trace(error, name)
-            yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
-            continue
-        reading = StreamReading(session, wanted, before)
-        yield from reading.messages()
-        if reading.failed:
-            failed.append(name)
+    requests, failed = yield from _requests(session, catalog, following=following)
+    followed = [one for one in requests if one.mode is Mode.CHANGES]
+    if followed:
+        failed += yield from _follow(session, followed, before)
+    for wanted in requests:
+        if wanted.mode is not Mode.CHANGES and (yield from _read_stream(session, wanted, plain, identity)):
+            failed.append(wanted.name)
             if not session.reachable():
                 session.stop.set()
     if failed:
         raise SyncIncomplete(failed)
+
+
+def _requests(
+    session: Session, catalog: ConfiguredAirbyteCatalog, *, following: bool
+) -> Generator[AirbyteMessage, None, tuple[list[StreamRequest], list[QualifiedName]]]:
+    """What is asked for, and the streams for which that cannot be done: each has emitted its error."""
+    relations = offered(session.registry, session.configuration)
+    requests: list[StreamRequest] = []
+    failed: list[QualifiedName] = []
+    for configured in catalog.streams:
+        name = stream_name(configured)
+        try:
+            requests.append(request(configured, relations, session.registry, following=following))
+        except ConnectorError as error:
+            failed.append(name)
+            yield error_trace(error, name)
+            yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
+    return requests, failed
+
+
+def _follow(
+    session: Session, requests: list[StreamRequest], before: FollowedStates | None
+) -> Generator[AirbyteMessage, None, list[QualifiedName]]:
+    settings = ConnectionSettings.from_configuration(session.configuration)
+    following = Following(session, settings, requests, before)
+    yield from following.messages()
+    return following.failed
+
+
+def _read_stream(
+    session: Session,
+    wanted: StreamRequest,
+    states: Mapping[QualifiedName, Mapping[str, Any]],
+    identity: DatabaseIdentity,
+) -> Generator[AirbyteMessage, None, bool]:
+    """Read one stream; whether it failed."""
+    name = wanted.name
+    if session.stop.is_set():
+        yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
+        return False
+    try:
+        before = decode(name, states[name], identity) if name in states else None
+    except ConnectorError as error:
+        yield error_trace(error, name)
+        yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
+        return True
+    reading = StreamReading(session, wanted, before)
+    yield from reading.messages()
+    return reading.failed
 
 
 def _check_replica(configuration: Configuration, registry: Registry) -> None:
@@ -250,11 +309,6 @@ def _load(connection: Connection, configuration: Configuration) -> Registry:
 
 def _catalog_pool(configuration: Configuration) -> ReaderPool:
     return ReaderPool(ConnectionSettings.from_configuration(configuration), 1, purpose="catalog")
-
-
-def _refuse_cdc(configuration: Configuration) -> None:
-    for finding in replication_findings(configuration):
-        raise ConfigurationError(finding.sentence, remedy=finding.remedy)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from airbyte_cdk.models import (
     SyncMode,
 )
 
+from source_timescaledb.cdc.followed import DELETED_AT, LSN, UPDATED_AT
+from source_timescaledb.cdc.preparation import FOLLOWABLE
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
@@ -30,6 +32,12 @@ from source_timescaledb.state.codec import DEFAULT_NAMESPACE
 from source_timescaledb.types.rendering import json_schema
 
 _CHUNK_SCHEMA: Final = {"type": ["null", "string"]}
+
+_CDC_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
+    LSN: {"type": ["null", "number"], "airbyte_type": "integer"},
+    UPDATED_AT: {"type": ["null", "string"]},
+    DELETED_AT: {"type": ["null", "string"]},
+}
 
 _ORDERED_TYPES: Final = frozenset(
     (
@@ -51,6 +59,8 @@ class Mode(Enum):
     EVERYTHING = "everything"
     """Everything in every sync: asked for incremental, but there is no cursor."""
     CURSOR = "cursor"
+    CHANGES = "changes"
+    """Everything once, then what the write-ahead log tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +92,25 @@ def offered(registry: Registry, configuration: Configuration) -> list[Relation]:
 def airbyte_catalog(registry: Registry, configuration: Configuration) -> AirbyteCatalog:
     """The catalog `discover` prints."""
     metadata = configuration.timescaledb.emit_chunk_metadata
+    following = configuration.cdc is not None
     return AirbyteCatalog(
-        streams=[_stream(relation, metadata=metadata) for relation in offered(registry, configuration)]
+        streams=[
+            _stream(relation, metadata=metadata, followed=following and relation.kind in FOLLOWABLE)
+            for relation in offered(registry, configuration)
+        ]
     )
 
 
-def _stream(relation: Relation, *, metadata: bool) -> AirbyteStream:
+def _stream(relation: Relation, *, metadata: bool, followed: bool) -> AirbyteStream:
     properties = {column.name: json_schema(column.type, column.typmod) for column in relation.columns}
     if metadata and relation.hypertable is not None:
         properties[CHUNK_COLUMN] = dict(_CHUNK_SCHEMA)
+    if followed:
+        properties |= {name: dict(schema) for name, schema in _CDC_SCHEMAS.items()}
     modes = [SyncMode.full_refresh]
-    if any(_can_be_cursor(relation, column.name) for column in relation.columns):
+    if followed or any(_can_be_cursor(relation, column.name) for column in relation.columns):
         modes.append(SyncMode.incremental)
-    cursor = default_cursor(relation)
+    cursor = LSN if followed else default_cursor(relation)
     return AirbyteStream(
         name=relation.name.name,
         namespace=relation.name.schema,
@@ -104,7 +120,7 @@ def _stream(relation: Relation, *, metadata: bool) -> AirbyteStream:
             "properties": properties,
         },
         supported_sync_modes=modes,
-        source_defined_cursor=False,
+        source_defined_cursor=followed,
         default_cursor_field=[cursor] if cursor else None,
         source_defined_primary_key=[[column] for column in relation.key] or None,
         is_resumable=is_resumable(relation),
@@ -154,9 +170,13 @@ def stream_name(configured: ConfiguredAirbyteStream) -> QualifiedName:
 
 
 def request(
-    configured: ConfiguredAirbyteStream, relations: Iterable[Relation], registry: Registry
+    configured: ConfiguredAirbyteStream,
+    relations: Iterable[Relation],
+    registry: Registry,
+    *,
+    following: bool = False,
 ) -> StreamRequest:
-    """Match a configured stream with the database as it is now.
+    """Match a configured stream with the database as it is now; with `following`, changes are read where they can be.
 
     Raises ConfigurationError if the stream, a selected column or the cursor is not there any more.
     """
@@ -173,7 +193,10 @@ def request(
             remedy=f"Grant SELECT on it, or remove the stream. {_REFRESH}",
         )
     _check_dedup(configured, relation)
-    mode, cursor = _mode(configured, relation)
+    if following and relation.kind in FOLLOWABLE and configured.sync_mode is SyncMode.incremental:
+        mode, cursor = Mode.CHANGES, None
+    else:
+        mode, cursor = _mode(configured, relation)
     selected = _selected_columns(configured, relation)
     return StreamRequest(
         name=name,
@@ -201,7 +224,7 @@ def _selected_columns(configured: ConfiguredAirbyteStream, relation: Relation) -
     present = frozenset(column.name for column in relation.columns)
     if properties is None:
         return present
-    missing = sorted(set(properties) - present - {CHUNK_COLUMN})
+    missing = sorted(set(properties) - present - {CHUNK_COLUMN, *_CDC_SCHEMAS})
     if missing:
         raise ConfigurationError(
             f"Stream {relation.name} no longer has these columns, or the role may not read them: "

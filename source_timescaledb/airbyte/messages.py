@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from airbyte_cdk.models import (
     AirbyteErrorTraceMessage,
     AirbyteEstimateTraceMessage,
+    AirbyteGlobalState,
     AirbyteMessage,
     AirbyteStateBlob,
     AirbyteStateMessage,
@@ -62,6 +64,28 @@ def stream_state(name: QualifiedName, state: dict[str, Any], record_count: int) 
             type=AirbyteStateType.STREAM,
             stream=AirbyteStreamState(
                 stream_descriptor=descriptor(name), stream_state=AirbyteStateBlob(**state)
+            ),
+            sourceStats=AirbyteStateStats(recordCount=float(record_count)),
+        ),
+    )
+
+
+def global_state(
+    shared: dict[str, Any], streams: Mapping[QualifiedName, dict[str, Any]], record_count: int
+) -> AirbyteMessage:
+    """A STATE of all followed streams together, with the records emitted since the last one."""
+    return AirbyteMessage(
+        type=Type.STATE,
+        state=AirbyteStateMessage(
+            type=AirbyteStateType.GLOBAL,
+            global_=AirbyteGlobalState(
+                shared_state=AirbyteStateBlob(**shared),
+                stream_states=[
+                    AirbyteStreamState(
+                        stream_descriptor=descriptor(name), stream_state=AirbyteStateBlob(**state)
+                    )
+                    for name, state in streams.items()
+                ],
             ),
             sourceStats=AirbyteStateStats(recordCount=float(record_count)),
         ),

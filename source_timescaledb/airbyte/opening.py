@@ -25,7 +25,13 @@ from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.plan import Plan, WholePlan
 from source_timescaledb.snapshot.query import Selection
 from source_timescaledb.snapshot.window import window_since
-from source_timescaledb.state.model import ChunkProgress, KeyProgress, Progress, StreamState
+from source_timescaledb.state.model import (
+    ChunkProgress,
+    FollowedState,
+    KeyProgress,
+    Progress,
+    StreamState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,47 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
             metadata=request.metadata,
         ),
         cursor=cursor,
+        estimated_rows=rows,
+        estimated_bytes=size,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedOpening:
+    """What is settled for a stream whose changes are followed."""
+
+    plan: Plan | None
+    """None where everything was read before and nothing can be born."""
+    selection: Selection
+    estimated_rows: int
+    estimated_bytes: int
+
+
+def open_followed(session: Session, request: StreamRequest, before: FollowedState | None) -> FollowedOpening:
+    """Settle what is left to read of a stream before its changes can tell the rest.
+
+    Raises ConnectorError.
+    """
+    relation = request.relation
+    if before is not None and before.relation != relation.oid:
+        session.logger.warning(
+            "%s was recreated since the last sync: it is read from the start.", request.name
+        )
+        before = None
+    chunks = list_chunks(session, request)
+    complete = before is not None and before.complete and relation.hypertable is None
+    plan = None if complete else _plan(session, request, chunks, None, before.progress if before else None)
+    rows, size = _estimate(request, chunks)
+    return FollowedOpening(
+        plan=plan,
+        selection=Selection(
+            relation,
+            request.columns,
+            session.registry.server.version_number,
+            None if plan is None else _condition(session, request, None, plan),
+            metadata=request.metadata,
+            followed=True,
+        ),
         estimated_rows=rows,
         estimated_bytes=size,
     )
@@ -151,7 +198,7 @@ def _plan(
     if relation.hypertable is None and relation.key:
         keyed = progress if isinstance(progress, KeyProgress) and progress.key == relation.key else None
         _tell_restart(session, request, progress, keyed)
-        return KeyPlan(relation.key, pace, keyed)
+        return KeyPlan(relation.key, pace, keyed, holding=request.mode is Mode.CHANGES)
     _tell_restart(session, request, progress, None)
     return WholePlan(pace)
 

@@ -38,7 +38,9 @@ class Snapshot:
         """
         try:
             xmin, xmax, running = text.split(":")
-            return cls(int(xmin), int(xmax), frozenset(map(int, running.split(","))) if running else frozenset())
+            return cls(
+                int(xmin), int(xmax), frozenset(map(int, running.split(","))) if running else frozenset()
+            )
         except ValueError:
             raise DefectError("The server's snapshot is not of the form xmin:xmax:running.") from None
 

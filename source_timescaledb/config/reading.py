@@ -29,10 +29,6 @@ RETIRED: Final = {
     "replication_method.plugin": "changes are always decoded by pgoutput",
     "replication_method.queue_size": "there is no queue of that kind here",
     "replication_method.debezium_shutdown_timeout_seconds": "there is no Debezium here",
-    "replication_method.heartbeat_action_query": "each sync writes its own message to the write-ahead log "
-    "instead",
-    "replication_method.initial_load_timeout_hours": "the first load and the write-ahead log are read in "
-    "turns",
 }
 """Settings of `source-postgres` without a meaning here, and why."""
 

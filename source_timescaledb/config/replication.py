@@ -67,11 +67,24 @@ class Cdc(Section):
         "destination that fails loses nothing. While reading frees disk earlier, but then a "
         "failing destination forces a full re-sync.",
     )
+    heartbeat_action_query: str = Field(
+        default="",
+        title="Heartbeat query (Advanced)",
+        description="SQL to run on the primary at the start of each sync, where something watches for it. It is not "
+        "needed to let the server discard write-ahead log: each sync leaves a message of its own there.",
+    )
     invalid_cdc_cursor_position_behavior: InvalidPositionBehaviour = Field(
         default=InvalidPositionBehaviour.FAIL,
         title="Invalid CDC position behavior (Advanced)",
         description="What to do when the server has already discarded the write-ahead log from where the "
         "last sync ended: fail, so that somebody decides, or read all streams again.",
+    )
+    initial_load_timeout_hours: int = Field(
+        default=8,
+        title="Initial Load Timeout in Hours (Advanced)",
+        description="After so many hours of first loads a sync ends in good order; the next one goes on there.",
+        ge=4,
+        le=24,
     )
 
 

@@ -8,37 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from psycopg import sql
 
 from source_timescaledb.config.model import Configuration
+from source_timescaledb.health.finding import Finding, Severity
+from source_timescaledb.health.replication import ReplicationFacts, replication_findings
 from source_timescaledb.hypertables.catalog import OLDEST_SUPPORTED
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation
 
 OLDEST_POSTGRESQL: Final = 14
 _LISTED_AT_MOST: Final = 20
-
-
-class Severity(Enum):
-    """How much a finding matters."""
-
-    BLOCKING = "blocking"
-    """A sync would fail or lose data."""
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong, and what to do."""
-
-    severity: Severity
-    sentence: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.sentence} {self.remedy}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +28,24 @@ class Probes:
 
     closed_schemas: tuple[str, ...] = ()
     """Schemas of TimescaleDB's own, or of chunks, that the role has no USAGE on."""
+    replication: ReplicationFacts | None = None
+    """What change data capture needs to know; None where it is not configured."""
 
 
 def diagnose(
     configuration: Configuration, registry: Registry, offered: Iterable[Relation], probes: Probes
 ) -> list[Finding]:
     """Every finding, what blocks first."""
+    readable = list(offered)
     findings = [
         *_server(registry),
-        *replication_findings(configuration),
         *_schemas(registry),
         *_extension(registry, probes),
-        *_relations(registry, list(offered)),
+        *_relations(registry, readable),
     ]
+    if configuration.cdc is not None and probes.replication is not None:
+        settings, server = configuration.timescaledb, registry.server
+        findings += replication_findings(configuration.cdc, settings, server, readable, probes.replication)
     return sorted(findings, key=lambda finding: finding.severity is not Severity.BLOCKING)
 
 
@@ -77,16 +63,6 @@ def _server(registry: Registry) -> Iterator[Finding]:
             Severity.WARNING,
             "The database has the encoding SQL_ASCII: it may hold text that is not UTF-8, and a sync stops there.",
             "Convert the database to UTF8.",
-        )
-
-
-def replication_findings(configuration: Configuration) -> Iterator[Finding]:
-    """What stands in the way of the configured update method."""
-    if configuration.cdc is not None:
-        yield Finding(
-            Severity.BLOCKING,
-            "Change data capture is not available in this version of the connector.",
-            "Choose the update method Standard: full refresh, or incremental by a cursor column.",
         )
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import psycopg
 
+from source_timescaledb.cdc.preparation import FOLLOWABLE
+from source_timescaledb.config.replication import Cdc
 from source_timescaledb.health.diagnosis import Probes
-from source_timescaledb.hypertables.model import ServerVersion
+from source_timescaledb.health.replication import SETTINGS, ReplicationFacts
+from source_timescaledb.hypertables.model import Relation, ServerVersion
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.publication import (
+    MissingChunk,
+    Publication,
+    missing_chunks,
+    published,
+    read_publication,
+    unsafe_identities,
+)
+from source_timescaledb.postgres.slot import read_slot
 
 _CLOSED_SCHEMAS: Final = """
 SELECT n.nspname::text FROM pg_namespace n
@@ -18,12 +31,77 @@ WHERE NOT has_schema_privilege(n.oid, 'USAGE')
 ORDER BY 1
 """
 
+_REPLICATION: Final = """
+SELECT current_setting('wal_level'),
+       r.rolsuper OR r.rolreplication OR EXISTS (
+         SELECT FROM pg_catalog.pg_roles AS cloud
+          WHERE cloud.rolname IN ('rds_replication', 'azure_pg_admin') AND pg_has_role(r.oid, cloud.oid, 'MEMBER')),
+       has_database_privilege(current_database(), 'TEMPORARY'),
+       (SELECT count(*)::int FROM pg_catalog.pg_replication_slots),
+       current_setting('max_replication_slots')::int
+  FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user
+"""
+"""Clouds let a role replicate by membership: Amazon's rds_replication, Azure's azure_pg_admin."""
 
-def probe(connection: Connection, extension: ServerVersion | None) -> Probes:
-    """The facts as they are now. Raises psycopg errors as they come."""
+_SETTINGS: Final = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY (%s)"
+
+
+def probe(
+    connection: Connection, extension: ServerVersion | None, cdc: Cdc | None, offered: Sequence[Relation]
+) -> Probes:
+    """The facts as they are now; those of replication only where changes are to be followed.
+
+    Raises psycopg errors as they come.
+    """
+    replication = None if cdc is None else _replication(connection, cdc, offered)
+    return Probes(closed_schemas=_closed_schemas(connection, extension), replication=replication)
+
+
+def _closed_schemas(connection: Connection, extension: ServerVersion | None) -> tuple[str, ...]:
     if extension is None:
-        return Probes()
+        return ()
     try:
-        return Probes(closed_schemas=tuple(row[0] for row in connection.execute(_CLOSED_SCHEMAS).fetchall()))
+        return tuple(row[0] for row in connection.execute(_CLOSED_SCHEMAS).fetchall())
     except psycopg.errors.InsufficientPrivilege:
-        return Probes(closed_schemas=("_timescaledb_catalog",))
+        return ("_timescaledb_catalog",)
+
+
+def _replication(connection: Connection, cdc: Cdc, offered: Sequence[Relation]) -> ReplicationFacts:
+    row = connection.execute(_REPLICATION).fetchone()
+    assert row is not None
+    wal_level, may_replicate, may_make_temporary, used, allowed = row
+    publication = read_publication(connection, cdc.publication)
+    followable = [relation for relation in offered if relation.kind in FOLLOWABLE]
+    listed, missing = _coverage(connection, publication, followable)
+    return ReplicationFacts(
+        wal_level=wal_level,
+        may_replicate=may_replicate,
+        may_make_temporary=may_make_temporary,
+        slots_used=used,
+        slots_allowed=allowed,
+        slot=read_slot(connection, cdc.replication_slot),
+        publication=publication,
+        unlisted=tuple(relation.name for relation in followable if relation not in listed),
+        missing=tuple(missing),
+        unsafe=tuple(unsafe_identities(connection, [relation.oid for relation in listed]))
+        if publication is not None and (publication.updates or publication.deletes)
+        else (),
+        settings=dict(connection.execute(_SETTINGS, [list(SETTINGS)]).fetchall()),
+    )
+
+
+def _coverage(
+    connection: Connection, publication: Publication | None, followable: Sequence[Relation]
+) -> tuple[list[Relation], list[MissingChunk]]:
+    """The tables whose changes are published, and the chunks of theirs that are not."""
+    if publication is None:
+        return [], []
+    tables = published(connection, publication, [relation.oid for relation in followable])
+    hypertables = [relation for relation in followable if relation.hypertable is not None]
+    missing = missing_chunks(connection, publication, [relation.oid for relation in hypertables])
+    incomplete = {chunk.hypertable for chunk in missing}
+    by_schema = {
+        relation.oid for relation in hypertables if publication.schemas and relation.oid not in incomplete
+    }
+    listed = [relation for relation in followable if relation.oid in tables | by_schema]
+    return listed, [chunk for chunk in missing if chunk.hypertable in tables]

@@ -77,6 +77,51 @@ def internal(time: TimeKind, value: str) -> sql.Composable:
             )
 
 
+def internal_of(time: TimeKind, text: bytes) -> int:
+    """The internal value of a column's value, as its output function writes it under our session's settings.
+
+    The extremes of int64 for infinity. Exact for every value that lies in a chunk. `time` is not OPAQUE. Raises
+    ValueError for anything else.
+    """
+    match time:
+        case TimeKind.INTEGER:
+            return int(text)
+        case TimeKind.UUID:
+            return int(text[:8] + text[9:13], 16) * 1000
+        case TimeKind.DATE:
+            return _days(text) * _MICROSECONDS_PER_DAY if text not in _ENDS else _ENDS[text]
+        case _:
+            return _ENDS[text] if text in _ENDS else _microseconds(text)
+
+
+_ENDS: Final = {b"infinity": OPEN_ABOVE, b"-infinity": OPEN_BELOW}
+_FIRST_OF_MARCH_1970: Final = 719_468
+"""Days from the first of March of the year 0 to the epoch; years that begin in March end with the leap day."""
+
+
+def _days(text: bytes) -> int:
+    """Days since 1970 of a date, `2026-11-24` or `0044-03-15 BC`, in the Gregorian calendar throughout."""
+    before_christ = text.endswith(b" BC")
+    year, month, day = map(int, text.removesuffix(b" BC").split(b"-"))
+    if before_christ:
+        year = 1 - year
+    if month <= 2:
+        year, month = year - 1, month + 12
+    days_of_years = 365 * year + year // 4 - year // 100 + year // 400
+    return days_of_years + (153 * (month - 3) + 2) // 5 + day - 1 - _FIRST_OF_MARCH_1970
+
+
+def _microseconds(text: bytes) -> int:
+    """Microseconds since 1970 of a timestamp in UTC, `2026-11-24 02:28:56.25+00`, with or without its zone."""
+    date, _, rest = text.partition(b" ")
+    suffix = b" BC" if rest.endswith(b" BC") else b""
+    clock = rest.removesuffix(b" BC").removesuffix(b"+00")
+    hours, minutes, seconds = clock.split(b":")
+    whole, _, fraction = seconds.partition(b".")
+    in_day = (int(hours) * 60 + int(minutes)) * 60 + int(whole)
+    return _days(date + suffix) * _MICROSECONDS_PER_DAY + in_day * 1_000_000 + int(fraction.ljust(6, b"0"))
+
+
 def _uuid_floor(microseconds: int) -> uuid.UUID:
     """The lowest UUID of a millisecond, as TimescaleDB writes it into check constraints (src/uuid.c@2.29.2)."""
     milliseconds = min(max(-(-microseconds // 1000), 0), _UUID_MILLISECONDS - 1)

@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 from typing_extensions import Self
 
 from source_timescaledb.errors import TransientError
-from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
+from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
 from source_timescaledb.postgres.silence import SilenceWatch
 
 PATIENCE_SECONDS: Final = 30.0
@@ -40,11 +40,13 @@ class ReaderPool:
         size: int,
         *,
         purpose: str = "reader",
+        session: Session = Session.READING,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._settings = settings
         self._size = size
         self._purpose = purpose
+        self._session = session
         self._patience_seconds = patience_seconds
         self._places = threading.BoundedSemaphore(size)
         self._idle: deque[Connection] = deque()
@@ -105,7 +107,7 @@ class ReaderPool:
             connection.close()
         if self._closed:
             raise TransientError(f"The connections for the {self._purpose} were closed.")
-        return open_connection(self._settings, self._purpose)
+        return open_connection(self._settings, self._purpose, self._session)
 
     def _take_idle(self) -> Connection | None:
         try:

@@ -17,8 +17,13 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from source_timescaledb.errors import ConfigurationError, ContentionError, TornReadError
-from source_timescaledb.hypertables.model import Chunk, ServerVersion
+from source_timescaledb.errors import (
+    ConfigurationError,
+    ConnectorError,
+    ContentionError,
+    TornReadError,
+)
+from source_timescaledb.hypertables.model import Chunk, QualifiedName, ServerVersion
 from source_timescaledb.hypertables.registry import check_columns, read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
@@ -46,6 +51,8 @@ class Orders:
     readers: int
     patience: Callable[[Callable[[float], None]], Patience]
     """A fresh patience for one slice, given how to sleep."""
+    accepts: Callable[[str], bool] = lambda _snapshot: True
+    """Whether a slice may have been read in such a snapshot (`pg_current_snapshot()`); if not it is read again."""
 
 
 @dataclass(slots=True)
@@ -129,6 +136,8 @@ class Attempt:
         except (SliceChanged, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as event:
             if self._released:
                 raise self._torn() from None
+            if isinstance(event, SliceChanged) and not isinstance(self._slice, ChunkSlice):
+                raise _rewritten(self._orders.selection.relation.name) from None
             if not isinstance(self._slice, ChunkSlice):
                 raise
             return self._look_again(connection, self._slice, event)
@@ -152,7 +161,11 @@ class Attempt:
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
             release = self._release if isinstance(self._slice, WholeSlice) else None
-            return reader.read(query, self._orders.line_format(), limits, release)
+            read = reader.read(query, self._orders.line_format(), limits, release)
+        if read.snapshot and not self._orders.accepts(read.snapshot):
+            read.rows.close()
+            raise self._too_early()
+        return read
 
     def _release(self, rows: HeldRows) -> None:
         self._released = True
@@ -172,12 +185,29 @@ class Attempt:
         self._slice = replace(slice_, chunk=chunk)
         raise _contended(chunk, event)
 
+    def _too_early(self) -> ConnectorError:
+        """Rows were skipped in the stream for this slice to hold them, and it does not yet."""
+        self._counters.changed += 1
+        if self._released:
+            return self._torn()
+        return ContentionError(
+            f"A slice of {self._orders.selection.relation.name} was read before transactions that the stream has shown "
+            "already were visible, which synchronous replication delays.",
+            remedy="It is read again in a moment.",
+        )
+
     def _torn(self) -> TornReadError:
         return TornReadError(
             f"The connection was lost while {self._orders.selection.relation.name} was read in one query, with a part of "
             "its rows already emitted.",
             remedy="The next sync reads it again from the start.",
         )
+
+
+def _rewritten(name: QualifiedName) -> ContentionError:
+    return ContentionError(
+        f"{name} is being rewritten by another session.", remedy="It is read again in a moment."
+    )
 
 
 def _contended(chunk: Chunk, event: Exception) -> ContentionError:

@@ -165,6 +165,13 @@ class ChunkPlan:
             task.done = [task.span]
             self._settle()
 
+    def unread(self, chunk_id: int) -> list[Span]:
+        """What of a chunk's time is not confirmed, in order; everything of a chunk that is not known yet."""
+        if chunk_id > self.last_chunk:
+            return [EVERYTHING]
+        task = self._by_id.get(chunk_id)
+        return subtract(task.span, task.done) if task is not None else []
+
     @property
     def exhausted(self) -> bool:
         """Whether every chunk is finished."""

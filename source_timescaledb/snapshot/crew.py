@@ -43,6 +43,8 @@ class FinishedSlice:
 
     slice: Slice
     rows: HeldRows
+    snapshot: str
+    """The snapshot it was read in, as `pg_current_snapshot()` writes it; empty where none was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,21 @@ Result = FinishedSlice | Overflow
 class Crew:
     """Runs the readers of one plan; used by one writer thread. Use it as a context manager: leaving stops the readers.
 
-    `pool` must hold at least as many connections as there are readers. `clock` is monotonic, in seconds.
+    `pool` must hold at least as many connections as there are readers. `clock` is monotonic, in seconds. Once `resting`
+    says so no slice is taken any more, but those in flight are finished.
     """
 
-    def __init__(self, plan: Plan, orders: Orders, pool: ReaderPool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        orders: Orders,
+        pool: ReaderPool,
+        clock: Callable[[], float],
+        resting: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._plan = plan
+        self._resting = resting
+        self._in_flight = 0
         self._orders = orders
         self._clock = clock
         self._queue: ByteQueue[Result | Failure] = ByteQueue(QUEUE_BYTES)
@@ -101,14 +113,14 @@ class Crew:
             thread.join(timeout=5)
 
     def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
-        """What the readers bring, until the plan is exhausted or `stop` says so.
+        """What the readers bring, until the plan is exhausted, the crew rests, or `stop` says so.
 
         The caller writes the rows, closes them and confirms the slice before it asks for more.
         Raises what made a reader give up.
         """
         while not stop():
             with self._turn:
-                if self._plan.exhausted:
+                if self._plan.exhausted or (self._resting() and not self._in_flight):
                     return
             item = self._queue.get(_IDLE_SECONDS)
             if isinstance(item, Failure):
@@ -120,6 +132,7 @@ class Crew:
         """Count a written slice as finished; True if that finished a chunk, or the relation."""
         with self._turn:
             finished = self._plan.confirm(slice_)
+            self._in_flight -= 1
             self._turn.notify_all()
             return finished
 
@@ -136,9 +149,9 @@ class Crew:
             seat.leave()
 
     def _next(self, seat: Seat) -> Slice | None:
-        """The next slice, waiting while others may still give one back; None when there is none left."""
+        """The next slice, waiting while others may still give one back; None when there is none left to take."""
         name = self._orders.selection.relation.name
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._resting():
             slice_, exhausted = self._patience().keep_trying(
                 lambda: self._take(seat), f"Looking for the next rows of {name}"
             )
@@ -156,7 +169,9 @@ class Crew:
 
         with self._turn:
             slice_ = self._plan.take(boundary)
-            if slice_ is None and not self._plan.exhausted:
+            if slice_ is not None:
+                self._in_flight += 1
+            elif not self._plan.exhausted:
                 self._turn.wait(_IDLE_SECONDS)
             return slice_, self._plan.exhausted
 
@@ -173,6 +188,7 @@ class Crew:
                 self.counters.overran += 1
                 self._plan.pace.overran(slice_.width, by_time=overrun.by_time)
                 self._plan.give_back(slice_)
+                self._in_flight -= 1
                 self._turn.notify_all()
             return
         self._hand_over(slice_, read)
@@ -183,7 +199,7 @@ class Crew:
             self._portion.learn(read.rows)
             self.counters.slices += 1
             self.counters.longest_seconds = max(self.counters.longest_seconds, read.seconds)
-        self._queue.put(FinishedSlice(slice_, read.rows), read.rows.in_memory + ITEM_OVERHEAD)
+        self._queue.put(FinishedSlice(slice_, read.rows, read.snapshot), read.rows.in_memory + ITEM_OVERHEAD)
 
     def _overflow(self, rows: HeldRows) -> None:
         self._queue.put(Overflow(rows), rows.in_memory)

@@ -27,19 +27,27 @@ FIRST_PORTION: Final = 16
 _MARK: Final = MARKER.encode()
 
 
-class LineFormat:
-    """How a rendered row becomes a RECORD line (airbyte_protocol.yaml, AirbyteRecordMessage).
+def record_start(stream: QualifiedName, emitted_at: int) -> bytes:
+    """A RECORD line up to its data (airbyte_protocol.yaml, AirbyteRecordMessage); milliseconds since 1970."""
+    envelope = {"stream": stream.name, "namespace": stream.schema, "emitted_at": emitted_at}
+    return b'{"type":"RECORD","record":' + orjson.dumps(envelope)[:-1] + b',"data":'
 
-    `emitted_at` is in milliseconds since 1970.
+
+RECORD_END: Final = b"}}\n"
+
+
+class LineFormat:
+    """How a rendered row becomes a RECORD line.
+
+    `emitted_at` is in milliseconds since 1970. `tail` follows every row: the rest of its object, where rows are rendered
+    without their closing brace.
     """
 
-    _END: Final = b"}}\n"
-
-    def __init__(self, stream: QualifiedName, emitted_at: int) -> None:
-        envelope = {"stream": stream.name, "namespace": stream.schema, "emitted_at": emitted_at}
-        record = orjson.dumps(envelope)[:-1] + b',"data":'
-        self._start = b'{"type":"RECORD","record":' + record
-        self._between = self._END + self._start
+    def __init__(self, stream: QualifiedName, emitted_at: int, tail: bytes = b"") -> None:
+        self._start = record_start(stream, emitted_at)
+        self._tail = tail
+        self._end = tail + RECORD_END
+        self._between = self._end + self._start
 
     def lines(self, rows: Sequence[bytes]) -> bytes:
         """The rows as lines, each ended by a line feed.
@@ -49,16 +57,25 @@ class LineFormat:
         joined = self._between.join(rows)
         if _MARK in joined:
             return b"".join(map(self._line, rows))
-        return self._start + joined + self._END
+        return self._start + joined + self._end
 
     def _line(self, row: bytes) -> bytes:
         if _MARK not in row:
-            return self._start + row + self._END
-        data, fields = resolve_inexpressible(row)
-        changes = [
-            {"field": field, "change": "NULLED", "reason": "SOURCE_SERIALIZATION_ERROR"} for field in fields
-        ]
-        return self._start + data + b',"meta":' + orjson.dumps({"changes": changes}) + self._END
+            return self._start + row + self._end
+        data, fields = resolve_inexpressible(row + self._tail)
+        return self._start + data + nulled(fields) + RECORD_END
+
+
+def nulled(inexpressible: Sequence[str], missing: Sequence[str] = ()) -> bytes:
+    """The `meta` of a record whose nulls are none: values that JSON cannot express, and values not to be had."""
+    changes = [
+        *(
+            {"field": name, "change": "NULLED", "reason": "SOURCE_SERIALIZATION_ERROR"}
+            for name in inexpressible
+        ),
+        *({"field": name, "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"} for name in missing),
+    ]
+    return b',"meta":' + orjson.dumps({"changes": changes})
 
 
 class HeldRows:

@@ -41,7 +41,16 @@ class _Piece:
 class KeyPlan:
     """The plan of a table with a usable key."""
 
-    def __init__(self, key: tuple[str, ...], pace: Pace, progress: KeyProgress | None = None) -> None:
+    def __init__(
+        self,
+        key: tuple[str, ...],
+        pace: Pace,
+        progress: KeyProgress | None = None,
+        *,
+        holding: bool = False,
+    ) -> None:
+        """With `holding`, finished ranges stay among `ranges` until `fold`, so that they can be told apart."""
+        self._holding = holding
         self.pace = pace
         self._key = key
         self._through = progress.through if progress else None
@@ -55,7 +64,8 @@ class KeyPlan:
 
     def take(self, boundary: FindBoundary) -> Slice | None:
         """The next range: the server says where it ends."""
-        for index, piece in enumerate(self._pieces[:RUN_AHEAD]):
+        first = self._finished_pieces()
+        for index, piece in enumerate(self._pieces[first : first + RUN_AHEAD], start=first):
             if piece.phase is _Phase.TODO:
                 rows = int(min(max(self.pace.width or FIRST_ROWS, 1), MOST_ROWS))
                 upper = boundary(piece.lower, piece.upper, rows)
@@ -69,9 +79,14 @@ class KeyPlan:
     def confirm(self, slice_: Slice) -> bool:
         """Count a range as finished; True if that was the last."""
         self._pieces[self._index(slice_)].phase = _Phase.DONE
+        if not self._holding:
+            self.fold()
+        return self.exhausted
+
+    def fold(self) -> None:
+        """Forget where one finished range below all others ends and the next begins."""
         while self._pieces and self._pieces[0].phase is _Phase.DONE:
             self._through = self._pieces.pop(0).upper
-        return self.exhausted
 
     def give_back(self, slice_: Slice) -> None:
         """Return a range; it is cut anew when it is taken again."""
@@ -85,22 +100,36 @@ class KeyPlan:
     @property
     def exhausted(self) -> bool:
         """Whether every range is finished."""
-        return not self._pieces
+        return self._finished_pieces() == len(self._pieces)
 
     @property
     def progress(self) -> KeyProgress | None:
         """Where this plan stands; None before the first range is finished."""
+        through = self._through
+        first = self._finished_pieces()
+        if first:
+            through = self._pieces[first - 1].upper
         finished: list[tuple[Key | None, Key | None]] = []
-        for piece in self._pieces:
+        for piece in self._pieces[first:]:
             if piece.phase is not _Phase.DONE:
                 continue
             if finished and finished[-1][1] == piece.lower:
                 finished[-1] = (finished[-1][0], piece.upper)
             else:
                 finished.append((piece.lower, piece.upper))
-        if self._through is None and not finished:
+        if through is None and not finished:
             return None
-        return KeyProgress(key=self._key, through=self._through, open=tuple(finished))
+        return KeyProgress(key=self._key, through=through, open=tuple(finished))
+
+    @property
+    def ranges(self) -> list[tuple[Key | None, Key | None, bool]]:
+        """The ranges of keys that are not folded, in order and without gaps, and whether each is done."""
+        return [(piece.lower, piece.upper, piece.phase is _Phase.DONE) for piece in self._pieces]
+
+    def _finished_pieces(self) -> int:
+        """How many finished ranges lie below all others."""
+        unfinished = (index for index, piece in enumerate(self._pieces) if piece.phase is not _Phase.DONE)
+        return next(unfinished, len(self._pieces))
 
     def _index(self, slice_: Slice) -> int:
         assert isinstance(slice_, KeySlice)

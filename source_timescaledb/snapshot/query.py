@@ -9,7 +9,8 @@ same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,6 +51,13 @@ class SliceQuery:
     fingerprint: Fingerprint | None = None
 
 
+def plain_fingerprint(oid: int) -> Fingerprint:
+    """The fingerprint of a table that is no chunk: its file, in the snapshot and live; a partitioned one has none."""
+    live = f"coalesce(pg_relation_filenode({oid:d}), 0)::int8, 0, NULL"
+    then = f"SELECT relfilenode::int8, 0, NULL, NULL, {live}, pg_current_snapshot()"
+    return Fingerprint(f"{then} FROM pg_catalog.pg_class WHERE oid = {oid:d}", f"SELECT {live}", None)
+
+
 def relation_name(name: QualifiedName) -> sql.Identifier:
     """A name as SQL."""
     return sql.Identifier(name.schema, name.name)
@@ -66,6 +74,8 @@ class Selection:
     condition: sql.Composable | None = None
     metadata: bool = False
     """Whether every row of a chunk carries the chunk's name as `_ts_chunk`."""
+    followed: bool = False
+    """Whether changes of the relation are followed: then of a plain table's slice, too, the snapshot must be known."""
     _rendered: dict[str | None, sql.SQL] = field(default_factory=dict, compare=False, repr=False)
     """The row expression as text: made once, not once per slice."""
 
@@ -114,6 +124,7 @@ class Selection:
         return SliceQuery(
             rows=self._select(self.relation.whole, [self._unchanged(), *conditions], None),
             locks=(self.relation.name,) if lockable else (),
+            fingerprint=plain_fingerprint(self.relation.oid) if self.followed else None,
         )
 
     def _select(
@@ -147,22 +158,28 @@ class Selection:
         )
 
     def _row(self, chunk: str | None) -> sql.SQL:
-        """The expression of a row's JSON object; with metadata, the chunk's name is its last field."""
+        """The expression of a row's JSON object; with metadata, the chunk's name is its last field.
+
+        The object of a followed relation is left open: more fields follow.
+        """
         if chunk not in self._rendered:
             types = {column.name: column for column in self.relation.columns}
             parts = [*row_arguments([types[name] for name in self.columns], self.server_version)]
+            ending = "" if self.columns else "{"
             if self.metadata:
-                field_text = f"{key(CHUNK_COLUMN)}:{key(chunk) if chunk else 'null'}}}"
-                parts[-1] = constant(("," if self.columns else "{") + field_text)
+                ending += (
+                    f"{',' if self.columns else ''}{key(CHUNK_COLUMN)}:{key(chunk) if chunk else 'null'}"
+                )
+            parts[-1] = constant(ending if self.followed else ending + "}")
             self._rendered.clear()
             self._rendered[chunk] = sql.SQL(concatenated(parts).as_string(None))
         return self._rendered[chunk]
 
     def _key_conditions(self, slice_: KeySlice) -> Iterable[sql.Composable]:
         if slice_.lower is not None:
-            yield _compare(self.relation, ">=", slice_.lower)
+            yield compare(self.relation, ">=", slice_.lower)
         if slice_.upper is not None:
-            yield _compare(self.relation, "<", slice_.upper)
+            yield compare(self.relation, "<", slice_.upper)
 
 
 def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, rows: int) -> sql.Composed:
@@ -173,16 +190,31 @@ def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, row
     )
     conditions = []
     if lower is not None:
-        conditions.append(_compare(relation, ">=", lower))
+        conditions.append(compare(relation, ">=", lower))
     if upper is not None:
-        conditions.append(_compare(relation, "<", upper))
+        conditions.append(compare(relation, "<", upper))
     where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
     return sql.SQL("SELECT {} FROM {}{} ORDER BY {} OFFSET {} LIMIT 1").format(
         texts, relation_name(relation.name), where, key, sql.Literal(rows)
     )
 
 
-def _compare(relation: Relation, operator: str, values: Key) -> sql.Composed:
+def position_query(relation: Relation, bounds: Sequence[Key], key: Key) -> sql.Composed:
+    """How many of the bounds, in order, are not above a key: as the table's own index orders them.
+
+    The key is read by the input functions of its columns and compared under their collations, as a row of the table.
+    """
+    cases = [
+        sql.SQL("WHEN NOT {} THEN {}").format(compare(relation, ">=", bound), sql.Literal(number))
+        for number, bound in enumerate(bounds)
+    ]
+    row = json.dumps(dict(zip(relation.key, key, strict=True)))
+    return sql.SQL("SELECT CASE {} ELSE {} END FROM jsonb_populate_record(NULL::{}, {})").format(
+        sql.SQL(" ").join(cases), sql.Literal(len(bounds)), relation_name(relation.name), sql.Literal(row)
+    )
+
+
+def compare(relation: Relation, operator: str, values: Key) -> sql.Composed:
     """A comparison of the relation's key with a whole key given as text."""
     literals = (
         _literal(relation.column(name), value) for name, value in zip(relation.key, values, strict=True)

@@ -9,13 +9,21 @@ empty would read everything again, and taking it as ours could skip rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, ServerFacts
-from source_timescaledb.state.model import VERSION, DatabaseIdentity, StreamState
+from source_timescaledb.lsn import Lsn
+from source_timescaledb.state.model import (
+    VERSION,
+    DatabaseIdentity,
+    FollowedState,
+    LogPosition,
+    StreamState,
+)
 
 _RESET: Final = "Clear the stream's state (refresh it in Airbyte) to read it again from the start."
 
@@ -107,3 +115,125 @@ def same_database(one: DatabaseIdentity, other: DatabaseIdentity) -> bool:
 def encode(state: StreamState) -> dict[str, Any]:
     """The JSON object of a stream's state, without the parts that say nothing."""
     return state.model_dump(mode="json", exclude_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedStates:
+    """What was kept of a sync that followed changes."""
+
+    position: LogPosition
+    streams: Mapping[QualifiedName, FollowedState]
+
+
+def followed_states(messages: list[Mapping[str, Any]], database: DatabaseIdentity) -> FollowedStates | None:
+    """The state of followed streams, from one GLOBAL state or, under `state_mode: stream`, from one for each stream.
+
+    Where those differ, because a platform kept only some of the last, the lowest position counts, and the state is open.
+
+    Raises ConfigurationError if anything in it is not ours.
+    """
+    positions: list[LogPosition] = []
+    streams: dict[QualifiedName, FollowedState] = {}
+    for message in messages:
+        match message:
+            case {"type": "GLOBAL", "global": Mapping() as shared} | {
+                "type": "GLOBAL",
+                "global_": Mapping() as shared,
+            }:
+                positions.append(
+                    _validated(LogPosition, shared.get("shared_state"), "The shared state", database)
+                )
+                for entry in shared.get("stream_states") or ():
+                    _add(streams, entry, database)
+            case {"stream": Mapping() as entry} if _is_followed(entry):
+                blob = dict(entry["stream_state"])
+                shared_blob = blob.pop("shared", None)
+                name = _add(streams, {**entry, "stream_state": blob}, database)
+                positions.append(
+                    _validated(LogPosition, shared_blob, f"The state of stream {name}", database)
+                )
+            case _:
+                continue
+    return _united(positions, streams)
+
+
+def other_states(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The states of streams that are not followed."""
+    return [
+        message
+        for message in messages
+        if message.get("type") != "GLOBAL" and not _is_followed(message.get("stream") or {})
+    ]
+
+
+def encode_followed(states: FollowedStates) -> tuple[dict[str, Any], dict[QualifiedName, dict[str, Any]]]:
+    """The shared object, and the object of each stream."""
+    shared = states.position.model_dump(mode="json", exclude_none=True)
+    return shared, {
+        name: state.model_dump(mode="json", exclude_none=True) for name, state in states.streams.items()
+    }
+
+
+def _is_followed(entry: Mapping[str, Any]) -> bool:
+    blob = entry.get("stream_state")
+    return isinstance(blob, Mapping) and blob.get("state_type") == "cdc"
+
+
+def _add(
+    streams: dict[QualifiedName, FollowedState], entry: Mapping[str, Any], database: DatabaseIdentity
+) -> QualifiedName:
+    descriptor = entry.get("stream_descriptor") or {}
+    name = QualifiedName(descriptor.get("namespace") or DEFAULT_NAMESPACE, descriptor.get("name") or "")
+    if entry.get("stream_state"):
+        streams[name] = _validated(
+            FollowedState, entry["stream_state"], f"The state of stream {name}", database
+        )
+    return name
+
+
+Known = TypeVar("Known", LogPosition, FollowedState)
+
+
+def _validated(model: type[Known], blob: object, what: str, database: DatabaseIdentity) -> Known:
+    if not isinstance(blob, Mapping):
+        raise ConfigurationError(f"{what} is missing or no JSON object.", remedy=_RESET)
+    if blob.get("version") != VERSION:
+        raise ConfigurationError(
+            f"{what} has version {blob.get('version')!r}, and this connector reads version {VERSION}.",
+            remedy=f"Use the connector that wrote it. {_RESET}",
+        )
+    try:
+        state = model.model_validate(dict(blob))
+    except ValidationError as error:
+        where = ", ".join(sorted({".".join(map(str, part["loc"])) for part in error.errors()}))
+        raise ConfigurationError(f"{what} is damaged at: {where}.", remedy=_RESET) from None
+    if isinstance(state, LogPosition):
+        _check_position(state, what, database)
+    return state
+
+
+def _check_position(state: LogPosition, what: str, database: DatabaseIdentity) -> None:
+    if not same_database(state.database, database):
+        raise ConfigurationError(
+            f"{what} was written for another database (database {state.database.name} of cluster "
+            f"{state.database.system or 'unknown'}).",
+            remedy=f"Connect to the database the state belongs to. {_RESET}",
+        )
+    try:
+        Lsn.parse(state.lsn)
+    except ValueError:
+        raise ConfigurationError(f"{what} is damaged at: lsn.", remedy=_RESET) from None
+
+
+def _united(
+    positions: list[LogPosition], streams: dict[QualifiedName, FollowedState]
+) -> FollowedStates | None:
+    if not positions:
+        return None
+    lowest = min(positions, key=lambda position: Lsn.parse(position.lsn))
+    uneven = any(position.lsn != lowest.lsn for position in positions)
+    together = {
+        "open": uneven or any(position.open for position in positions),
+        "clock": max(position.clock for position in positions),
+    }
+    return FollowedStates(lowest.model_copy(update=together), streams)

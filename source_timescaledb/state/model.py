@@ -99,3 +99,32 @@ class StreamState(_Fact):
     progress: Progress | None = None
     """Where a running read stands; None before the first slice and after the last."""
     cursor: CursorPosition | None = None
+
+
+class FollowedState(_Fact):
+    """The state of one stream whose changes are followed."""
+
+    version: Literal[1] = 1
+    state_type: Literal["cdc"] = "cdc"
+    relation: int
+    """The oid of the relation; another oid under the same name means it was recreated."""
+    complete: bool = False
+    """Whether everything that existed when the stream was first read has been read; new chunks still follow."""
+    progress: Progress | None = None
+    """Where its snapshot stands; kept for a hypertable that is complete, because it tells which chunks are new."""
+
+
+class LogPosition(_Fact):
+    """What all followed streams share: how far the write-ahead log is told, and whose log that is."""
+
+    version: Literal[1] = 1
+    state_type: Literal["cdc"] = "cdc"
+    database: DatabaseIdentity
+    timeline: int
+    slot: str
+    lsn: str
+    """Every transaction whose commit ends before or at it has been told: `16/B374D848`."""
+    clock: int
+    """The order clock (`_ab_cdc_lsn`)."""
+    open: bool = True
+    """Whether records may have been emitted that no state counts: false only in the last state of a clean end."""

@@ -83,11 +83,11 @@ def test_a_bulk_configuration_of_the_postgres_source_is_accepted() -> None:
     configuration, ignored = read_configuration(BULK)
 
     assert isinstance(configuration.replication_method, Cdc)
+    assert configuration.replication_method.initial_load_timeout_hours == 8
+    assert configuration.replication_method.heartbeat_action_query == "SELECT canary"
     assert [line.partition(":")[0] for line in ignored] == [
         "Ignored the setting entra_service_principal_auth",
-        "Ignored the setting replication_method.initial_load_timeout_hours",
         "Ignored the setting replication_method.debezium_shutdown_timeout_seconds",
-        "Ignored the setting replication_method.heartbeat_action_query",
     ]
     assert "canary" not in "".join(ignored)
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from source_timescaledb.config.reading import read_configuration
-from source_timescaledb.health.diagnosis import Probes, Severity, diagnose
+from source_timescaledb.health.diagnosis import Probes, diagnose
+from source_timescaledb.health.finding import Severity
+from source_timescaledb.health.replication import ReplicationFacts
 from source_timescaledb.hypertables.model import (
     QualifiedName,
     Registry,
@@ -81,13 +83,20 @@ def test_an_encoding_that_checks_nothing_is_worth_a_warning() -> None:
     assert severity is Severity.WARNING
 
 
-def test_change_data_capture_blocks_until_it_is_there() -> None:
+def test_what_change_data_capture_needs_is_asked_only_where_it_is_configured() -> None:
     cdc = {"method": "CDC", "replication_slot": "s", "publication": "p"}
+    unable = ReplicationFacts(
+        wal_level="replica",
+        may_replicate=True,
+        may_make_temporary=True,
+        slots_used=0,
+        slots_allowed=1,
+        slot=None,
+        publication=None,
+    )
 
-    ((severity, sentence),) = findings(replication_method=cdc)
-
-    assert severity is Severity.BLOCKING
-    assert "Standard" in sentence
+    assert findings(probes=Probes(replication=unable)) == []
+    assert len(findings(probes=Probes(replication=unable), replication_method=cdc)) == 3
 
 
 def test_every_missing_grant_is_named_at_once_with_its_sql() -> None:

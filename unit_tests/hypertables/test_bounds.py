@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from source_timescaledb.hypertables.bounds import (
     box_is_nameable,
     inside_box,
+    internal_of,
     internal_time,
     literal,
     within,
 )
 from source_timescaledb.hypertables.model import (
     EVERYTHING,
+    OPEN_ABOVE,
+    OPEN_BELOW,
     Chunk,
     ChunkStatus,
     Dimension,
@@ -91,3 +96,40 @@ def test_a_dimension_the_role_may_not_read_cannot_be_named() -> None:
     assert text(*inside_box(TABLE, CHUNK, frozenset({"time"}))) == ['"time" >= (0)', '"time" < (10)']
     assert not box_is_nameable(TABLE, frozenset({"time"}))
     assert box_is_nameable(TABLE, frozenset({"time", "device"}))
+
+
+@given(st.datetimes())
+def test_a_timestamp_as_the_server_writes_it_is_its_microseconds(moment: datetime) -> None:
+    text = moment.isoformat(sep=" ").encode()
+
+    assert internal_of(TimeKind.TIMESTAMP, text) == internal_time(moment)
+    assert internal_of(TimeKind.TIMESTAMPTZ, text + b"+00") == internal_time(moment)
+
+
+@given(st.dates())
+def test_a_date_as_the_server_writes_it_is_its_midnight(day: date) -> None:
+    midnight = datetime.combine(day, time())
+
+    assert internal_of(TimeKind.DATE, day.isoformat().encode()) == internal_time(midnight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (TimeKind.INTEGER, b"-42", -42),
+        (TimeKind.DATE, b"0001-01-01", -719_162 * 86_400_000_000),
+        (TimeKind.DATE, b"0001-12-31 BC", -719_163 * 86_400_000_000),
+        (TimeKind.DATE, b"4714-11-24 BC", -2_440_588 * 86_400_000_000),
+        (TimeKind.TIMESTAMP, b"0001-12-31 23:59:59.5 BC", -719_162 * 86_400_000_000 - 500_000),
+        (
+            TimeKind.TIMESTAMPTZ,
+            b"294276-12-31 23:59:59.999999+00",
+            9_223_371_331_199_999_999 + 946_684_800_000_000,
+        ),
+        (TimeKind.TIMESTAMPTZ, b"infinity", OPEN_ABOVE),
+        (TimeKind.TIMESTAMP, b"-infinity", OPEN_BELOW),
+        (TimeKind.UUID, b"0193594c-3a00-7000-8000-000000000000", 0x0193594C3A00 * 1000),
+    ],
+)
+def test_values_that_no_datetime_holds_are_exact_too(kind: TimeKind, text: bytes, expected: int) -> None:
+    assert internal_of(kind, text) == expected

@@ -1,0 +1,133 @@
+"""Databases whose changes are followed, and a destination that keeps what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from integration_tests.inprocess import Acts, Ended, InProcess
+from integration_tests.truth import Row, Rows, Truth
+from source_timescaledb.cdc.followed import CDC_COLUMNS, DELETED_AT, LSN
+from testkit.database import Database
+from testkit.protocol import Json
+
+PUBLICATION = "changes"
+
+
+@dataclass
+class Destination:
+    """What a destination has: by key the newest version of each row, or all rows where there is no key."""
+
+    key: tuple[str, ...] = ()
+    newest: dict[Row, Json] = field(default_factory=dict)
+    appended: list[Json] = field(default_factory=list)
+
+    def apply(self, records: list[Json]) -> None:
+        """Take records as they come."""
+        for record in records:
+            if not self.key:
+                assert record[DELETED_AT] is None
+                self.appended.append(record)
+                continue
+            key = tuple(str(record[column]) for column in self.key)
+            known = self.newest.get(key)
+            if known is None or record[LSN] > known[LSN]:
+                self.newest[key] = record
+
+    def rows(self, truth: Truth) -> Rows:
+        """What it holds, as rows of the table."""
+        records = self.appended or [row for row in self.newest.values() if row[DELETED_AT] is None]
+        return truth.parsed([{k: v for k, v in row.items() if k not in CDC_COLUMNS} for row in records])
+
+
+@dataclass
+class Followed:
+    """A database, its slot, and syncs one after the other, each with the state of the one before."""
+
+    database: Database
+    slot: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    state: list[Json] = field(default_factory=list)
+    destinations: dict[str, Destination] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Json:
+        """The configuration, as the tables' owner."""
+        method = {
+            "method": "CDC",
+            "replication_slot": self.slot,
+            "publication": PUBLICATION,
+            "initial_waiting_seconds": 120,
+            **self.method,
+        }
+        return self.database.config(
+            username=self.database.owner,
+            password=self.database.passwords["owner"],
+            replication_method=method,
+            timescaledb=self.settings,
+        )
+
+    def publish(self, *tables: str) -> None:
+        """Make the publication of tables and the slot after it."""
+        self.database.execute(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE {', '.join(tables)}".encode())
+        self.database.as_superuser().execute(
+            "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [self.slot]
+        )
+
+    def source(self) -> InProcess:
+        """The connector."""
+        return InProcess(self.config)
+
+    def sync(self, *streams: str, acts: Acts | None = None) -> Ended:
+        """Sync tables, apply the records, and keep the last state."""
+        source = self.source()
+        catalog = source.catalog("incremental", list(streams) or None)
+        ended = source.read(catalog, self.state, acts)
+        for stream in catalog["streams"]:
+            name = stream["stream"]["name"]
+            key = tuple(column for (column,) in stream["stream"].get("source_defined_primary_key") or [])
+            self.destinations.setdefault(name, Destination(key)).apply(ended.rows(name))
+        self.state = ended.state() or self.state
+        return ended
+
+    def mirrors(self, *tables: str) -> None:
+        """Fail unless the destination has what the tables have, no more and no less."""
+        for table in tables:
+            truth = Truth.of(self.database, table)
+            assert self.destinations[table].rows(truth) == truth.rows, table
+
+
+@pytest.fixture
+def followed(database: Database) -> Followed:
+    """A database with a hypertable with a key, one without, and a plain table; nothing is published yet."""
+    make_tables(database)
+    return Followed(database, f"slot_{database.name}")
+
+
+def make_tables(database: Database) -> None:
+    """`metrics` (device, time), `events` without a key, `parts` (id); the owner may replicate and publish."""
+    superuser = database.as_superuser()
+    superuser.execute(f'ALTER ROLE "{database.owner}" REPLICATION'.encode())
+    database.execute(
+        "CREATE TABLE metrics (time timestamptz NOT NULL, device int NOT NULL, value float8, note text,"
+        " PRIMARY KEY (device, time))"
+    )
+    database.execute("SELECT create_hypertable('metrics', 'time', chunk_time_interval => interval '1 day')")
+    database.execute("CREATE TABLE events (time timestamptz NOT NULL, what text)")
+    database.execute("SELECT create_hypertable('events', 'time', chunk_time_interval => interval '1 day')")
+    database.execute("ALTER TABLE events REPLICA IDENTITY FULL")
+    database.execute("CREATE TABLE parts (id int PRIMARY KEY, note text)")
+
+
+def fill(database: Database, days: int = 3, rows: int = 300) -> None:
+    """Rows in so many daily chunks, and as many parts."""
+    database.execute(
+        "INSERT INTO metrics SELECT '2024-01-01'::timestamptz + i * interval '1 day' * %s / %s, i %% 7, i, 'n' || i"
+        " FROM generate_series(0, %s - 1) i",
+        [days, rows, rows],
+    )
+    database.execute("INSERT INTO events SELECT time, note FROM metrics")
+    database.execute("INSERT INTO parts SELECT i, 'part ' || i FROM generate_series(1, %s) i", [rows])

@@ -1,0 +1,397 @@
+"""Follows the changes of all streams that have them: rounds of slices and drains, and one state for all.
+
+    position ──> STATE ──> drain ──> chunks born? ──> slices for a while ──> fence ──> drain ──> STATE ──┐
+                             ^                                                                            │
+                             └──────────────── until nothing is left to read: STATE, COMPLETE <───────────┘
+
+The position is told in a STATE before any row, so the next process finds where to begin whatever happens to this one.
+The first drain catches up with the log and proves that the slot can be decoded. After it each round reads slices for some
+seconds, lets those in flight finish, writes a fence into the log and drains to it: then what was read is settled
+(`cdc.coverage`), and a STATE may say so. A STATE in the middle of a drain is right only while nothing read is unsettled.
+
+Silence ends nothing and nothing ends by a timeout: the fence does, and it always comes. The log stays open throughout and
+answers for itself. When its connection is lost, a new one begins where the last commit ended.
+
+What the server may forget is the position of the state that came in, once it has proved right; with `While reading Data`
+also what states of this sync have told.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timezone
+from typing import Final, TypeVar
+
+from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
+
+from source_timescaledb.airbyte.catalog import StreamRequest
+from source_timescaledb.airbyte.ground import Ground
+from source_timescaledb.airbyte.messages import (
+    error_trace,
+    estimate,
+    global_state,
+    now_milliseconds,
+    stream_state,
+    stream_status,
+)
+from source_timescaledb.airbyte.opening import FollowedOpening, list_chunks, open_followed
+from source_timescaledb.airbyte.session import Session, Stopped
+from source_timescaledb.cdc.changes import Batch, Changes
+from source_timescaledb.cdc.clock import OrderClock
+from source_timescaledb.cdc.coverage import Coverage
+from source_timescaledb.cdc.database import LiveCatalog, LiveLookup
+from source_timescaledb.cdc.followed import FollowedStream, cdc_fields
+from source_timescaledb.cdc.routing import Router
+from source_timescaledb.cdc.visibility import Snapshot
+from source_timescaledb.config.replication import LsnCommitBehaviour
+from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
+from source_timescaledb.errors import ConnectorError, TransientError
+from source_timescaledb.hypertables.model import QualifiedName
+from source_timescaledb.lsn import Lsn
+from source_timescaledb.postgres.connection import (
+    Connection,
+    ConnectionSettings,
+)
+from source_timescaledb.postgres.replication import ReplicationStream
+from source_timescaledb.snapshot.attempt import Orders
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
+from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Result
+from source_timescaledb.snapshot.held import LineFormat, record_start
+from source_timescaledb.state.codec import FollowedStates, encode_followed
+from source_timescaledb.state.model import FollowedState, LogPosition
+from source_timescaledb.types.money import MONEY_QUERY, MoneyFormat, money_format_from_row
+
+ROUND_SECONDS: Final = 5.0
+STATE_SECONDS: Final = 1.0
+MOST_RECONNECTIONS: Final = 8
+"""In a row without a commit between them; each is tried for the whole retry budget."""
+
+Emission = Iterator[AirbyteMessage]
+Answer = TypeVar("Answer")
+
+
+class _Stream:
+    """One followed stream with what is left to read of it."""
+
+    def __init__(self, request: StreamRequest, opening: FollowedOpening, followed: FollowedStream) -> None:
+        self.request = request
+        self.opening = opening
+        self.followed = followed
+        self.failed: ConnectorError | None = None
+        self.running = False
+        self.rows = 0
+        self.unreported = 0
+
+    @property
+    def name(self) -> QualifiedName:
+        """The stream's name."""
+        return self.request.name
+
+    @property
+    def readable(self) -> bool:
+        """Whether something is left to read, and can be."""
+        return self.failed is None and not self.followed.coverage.complete
+
+    def state(self) -> FollowedState:
+        """What a later process needs of it."""
+        plan = self.opening.plan
+        return FollowedState(
+            relation=self.request.relation.oid,
+            complete=self.followed.coverage.complete,
+            progress=plan.progress if plan is not None else None,
+        )
+
+
+class Following:
+    """All followed streams of one sync; `before` is their state, already proved to be ours.
+
+    `failed` names the streams that did not come to their end.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: ConnectionSettings,
+        requests: Iterable[StreamRequest],
+        before: FollowedStates | None,
+    ) -> None:
+        self._session = session
+        self._requests = list(requests)
+        self._ground = Ground(session, settings, [one.relation for one in self._requests], before)
+        self._clock = OrderClock(before.position.clock if before else 0)
+        self._clock_lock = threading.Lock()
+        self._streams: list[_Stream] = []
+        self._changes: Changes | None = None
+        self._last_state: FollowedStates | None = None
+        self._started = self._last_state_at = session.clock()
+        self.failed: list[QualifiedName] = []
+
+    def messages(self) -> Emission:
+        """Everything the streams emit, their status at the end included."""
+        for request in self._requests:
+            yield stream_status(request.name, AirbyteStreamStatus.STARTED)
+        complete = False
+        try:
+            with self._ground:
+                yield from self._sync()
+                complete = True
+        except BrokenPipeError:
+            raise
+        except Stopped:
+            yield from self._last_words()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the state and one ERROR come out
+            yield from self._last_words()
+            yield error_trace(error)
+            self.failed = [request.name for request in self._requests]
+        yield from self._ends(complete=complete)
+
+    def _ends(self, *, complete: bool) -> Emission:
+        broken = {stream.name: stream.failed for stream in self._streams if stream.failed is not None}
+        for request in self._requests:
+            error = broken.get(request.name)
+            if error is not None and complete:
+                self.failed.append(request.name)
+                yield error_trace(error, request.name)
+            well = complete and error is None
+            yield stream_status(
+                request.name, AirbyteStreamStatus.COMPLETE if well else AirbyteStreamStatus.INCOMPLETE
+            )
+
+    def _last_words(self) -> Emission:
+        """The last STATE again, for the records since: it is what a later process goes on from."""
+        if self._last_state is not None:
+            yield from self._emit_state(self._last_state)
+
+    def _sync(self) -> Emission:
+        start = self._ground.prepare(self._clock)
+        self._open_streams()
+        yield from self._estimates()
+        self._connect(start)
+        yield from self._tell(open_=True)
+        yield from self._drain()
+        while self._welcome() and not self._is_late():
+            yield from self._read_slices()
+            yield from self._drain()
+            if any(stream.readable for stream in self._streams):
+                yield from self._tell(open_=True)
+        yield from self._tell(open_=False)
+        self._summarise()
+
+    def _open_streams(self) -> None:
+        states = self._ground.before
+        before: Mapping[QualifiedName, FollowedState] = states.streams if states else {}
+        left_open = states is not None and states.position.open
+        for request in self._requests:
+            opening = open_followed(self._session, request, before.get(request.name))
+            types = {column.name: column for column in request.relation.columns}
+            coverage = Coverage(
+                opening.plan, self._ground.skipped, unfiltered=left_open and bool(request.relation.key)
+            )
+            followed = FollowedStream(
+                request.relation,
+                tuple(types[name] for name in request.columns),
+                request.metadata,
+                coverage,
+            )
+            self._streams.append(_Stream(request, opening, followed))
+
+    def _estimates(self) -> Emission:
+        for stream in self._streams:
+            if stream.opening.estimated_rows and stream.readable:
+                yield estimate(stream.name, stream.opening.estimated_rows, stream.opening.estimated_bytes)
+
+    def _connect(self, start: Lsn) -> None:
+        session = self._session
+        followed = [stream.followed for stream in self._streams]
+        catalog = LiveCatalog(session.ask, followed, session.extension)
+        currency = session.ask(_currency, "Asking for the currency")
+
+        def line_start(stream: FollowedStream) -> bytes:
+            return record_start(stream.name, now_milliseconds())
+
+        router = Router(
+            catalog,
+            tuple(followed),
+            line_start,
+            currency,
+            lambda name: session.logger.info(
+                "Changes of %s are passed over: it is gone and not followed.", name
+            ),
+        )
+        self._changes = Changes(
+            self._ground.open_log(start),
+            router,
+            self._clock,
+            LiveLookup(session.ask),
+            position=start,
+            truncation_fails=session.configuration.timescaledb.truncated_tables is OnVanishedRows.FAIL,
+        )
+
+    def _drain(self) -> Emission:
+        """Emit everything that had been committed by now; afterwards all that was read is settled."""
+        changes = self._changes
+        assert changes is not None
+        fence = secrets.token_hex(8)
+        self._ground.fence(fence)
+        failures, reached = 0, changes.position
+        while True:
+            try:
+                for batch in changes.until(fence.encode()):
+                    yield from self._emit(batch)
+                break
+            except TransientError as error:
+                failures = failures + 1 if changes.position == reached else 1
+                reached = changes.position
+                if failures > MOST_RECONNECTIONS:
+                    raise
+                self._session.logger.warning("%s Following goes on from %s.", error.message, reached)
+                changes.reconnect(self._ground.open_log(reached))
+        for stream in self._streams:
+            stream.followed.coverage.settle()
+
+    def _emit(self, batch: Batch) -> Emission:
+        if self._session.stop.is_set():
+            raise Stopped
+        if not batch.records:
+            return
+        yield from self._session.sink.write([batch.lines])
+        for stream in self._streams:
+            yield from self._count(stream, stream.followed.take_emitted())
+        changes = self._changes
+        assert changes is not None
+        due = self._session.clock() - self._last_state_at >= STATE_SECONDS
+        if (
+            due
+            and not changes.in_transaction
+            and not any(stream.followed.coverage.fresh for stream in self._streams)
+        ):
+            yield from self._tell(open_=True)
+
+    def _count(self, stream: _Stream, rows: int) -> Emission:
+        if rows and not stream.running:
+            stream.running = True
+            yield stream_status(stream.name, AirbyteStreamStatus.RUNNING)
+        stream.rows += rows
+        stream.unreported += rows
+
+    def _welcome(self) -> bool:
+        """Let chunks join that were born since they were last listed; whether anything is left to read."""
+        born = 0
+        for stream in self._streams:
+            plan = stream.opening.plan
+            if isinstance(plan, ChunkPlan):
+                born += plan.extend(list_chunks(self._session, stream.request, after=plan.last_chunk))
+        if born:
+            self._session.logger.info("%d new chunks join the sync.", born)
+            self._ground.publish_chunks()
+            self._ground.barrier()
+        return any(stream.readable for stream in self._streams)
+
+    def _is_late(self) -> bool:
+        """Whether first loads have taken as long as one sync may spend on them; the next one goes on."""
+        hours = self._ground.cdc.initial_load_timeout_hours
+        late = self._session.clock() - self._started >= hours * 3600
+        if late:
+            self._session.logger.warning(
+                "The first load has taken %d hours (initial_load_timeout_hours): the next sync goes on with it.", hours
+            )
+        return late
+
+    def _read_slices(self) -> Emission:
+        """Read slices for a while."""
+        session = self._session
+        seconds = min(ROUND_SECONDS, float(session.configuration.checkpoint_target_interval_seconds))
+        end = session.clock() + seconds
+        session.settle_replica()
+        for stream in self._streams:
+            if stream.readable and session.clock() < end:
+                yield from self._read_stream(stream, end)
+            if session.stop.is_set():
+                raise Stopped
+
+    def _read_stream(self, stream: _Stream, end: float) -> Emission:
+        session, plan = self._session, stream.opening.plan
+        assert plan is not None
+        orders = Orders(
+            selection=stream.opening.selection,
+            extension=session.extension,
+            line_format=lambda: self._line_format(stream),
+            fetch_rows=session.configuration.timescaledb.fetch_rows,
+            readers=session.reader_count,
+            patience=session.patience,
+            accepts=lambda snapshot: self._ground.skipped.accept(Snapshot.parse(snapshot)),
+        )
+        try:
+            with Crew(plan, orders, session.readers, session.clock, lambda: session.clock() >= end) as crew:
+                for result in crew.results(session.stop.is_set):
+                    yield from self._emit_slice(crew, stream, result)
+        except ConnectorError as error:
+            stream.failed = error
+
+    def _emit_slice(self, crew: Crew, stream: _Stream, result: Result) -> Emission:
+        rows = result.rows
+        yield from self._session.sink.write(rows.pieces())
+        yield from self._count(stream, rows.rows)
+        rows.close()
+        if isinstance(result, FinishedSlice):
+            crew.confirm(result.slice)
+            stream.followed.coverage.add(result.slice, result.snapshot)
+
+    def _line_format(self, stream: _Stream) -> LineFormat:
+        """The format of a slice, at the next time of the clock; asked for by readers, who are many."""
+        with self._clock_lock:
+            clock = self._clock.tick()
+        now = self._session.now().astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        tail = stream.followed.separator + cdc_fields(clock, now)
+        return LineFormat(stream.name, now_milliseconds(), tail)
+
+    def _tell(self, *, open_: bool) -> Emission:
+        """A STATE of where everything stands."""
+        changes = self._changes
+        assert changes is not None
+        states = FollowedStates(
+            LogPosition(
+                database=self._session.identity,
+                timeline=self._ground.timeline,
+                slot=self._ground.cdc.replication_slot,
+                lsn=str(changes.position),
+                clock=self._clock.value,
+                open=open_,
+            ),
+            {stream.name: stream.state() for stream in self._streams},
+        )
+        self._last_state = states
+        yield from self._emit_state(states)
+        if self._ground.cdc.lsn_commit_behaviour is LsnCommitBehaviour.WHILE_READING:
+            assert isinstance(changes.source, ReplicationStream)
+            changes.source.acknowledge(changes.position)
+
+    def _emit_state(self, states: FollowedStates) -> Emission:
+        shared, each = encode_followed(states)
+        counts = {stream.name: stream.unreported for stream in self._streams}
+        for stream in self._streams:
+            stream.unreported = 0
+        self._last_state_at = self._session.clock()
+        if self._session.configuration.timescaledb.state_mode is StateMode.GLOBAL:
+            yield global_state(shared, each, sum(counts.values()))
+            return
+        for name, state in each.items():
+            yield stream_state(name, {**state, "shared": shared}, counts[name])
+
+    def _summarise(self) -> None:
+        for stream in self._streams:
+            self._session.logger.info("%s: %d records.", stream.name, stream.rows)
+            if stream.followed.truncated:
+                self._session.logger.warning(
+                    "%s: rows were removed by TRUNCATE %d times; a destination still has them.",
+                    stream.name,
+                    stream.followed.truncated,
+                )
+
+
+def _currency(connection: Connection) -> MoneyFormat:
+    row = connection.execute(MONEY_QUERY).fetchone()
+    assert row is not None
+    return money_format_from_row((int(row[0]), str(row[1])))

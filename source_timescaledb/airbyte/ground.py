@@ -1,0 +1,231 @@
+"""What following changes stands on: the publication, the slot, the position to read from, and the open log.
+
+The order is fixed. Publication first, because a slot cannot decode what was written before its publication. Then the
+slot, proved to reach back to where the state stands. Then, at the first time, the position: from where on nothing is
+missed (`postgres.barrier.start_position`). Before any slice is read, a barrier: no snapshot counts that does not see all
+that had begun to write when this process started, or when a chunk was first seen, because of that the stream may have
+told, or be about to tell, only a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TypeVar
+
+from typing_extensions import Self
+
+from source_timescaledb.airbyte.session import Session
+from source_timescaledb.cdc.clock import OrderClock
+from source_timescaledb.cdc.coverage import Skipped
+from source_timescaledb.cdc.preparation import (
+    check_followable,
+    check_server,
+    prepare_publication,
+    prepare_slot,
+    publish_chunks,
+)
+from source_timescaledb.config.replication import Cdc, InvalidPositionBehaviour
+from source_timescaledb.errors import ConfigurationError
+from source_timescaledb.hypertables.model import Relation
+from source_timescaledb.lsn import Lsn
+from source_timescaledb.postgres.barrier import emit_fence, insert_position, start_position, xmin_barrier
+from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
+from source_timescaledb.postgres.connection import Session as Purpose
+from source_timescaledb.postgres.pool import ReaderPool
+from source_timescaledb.postgres.publication import Publication
+from source_timescaledb.postgres.replication import ReplicationStream
+from source_timescaledb.postgres.slot import ChangesGoneError, WalPoint
+from source_timescaledb.state.codec import FollowedStates
+
+Answer = TypeVar("Answer")
+
+
+class Ground:
+    """The server's side of one sync of changes; a context manager that ends with its connections closed.
+
+    `before` is the state that came in; it becomes None where the settings say to start over.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: ConnectionSettings,
+        relations: Sequence[Relation],
+        before: FollowedStates | None,
+    ) -> None:
+        cdc = session.configuration.cdc
+        assert cdc is not None
+        self.cdc: Cdc = cdc
+        self.before = before
+        self.timeline = 0
+        self.skipped = Skipped()
+        self._session = session
+        self._settings = settings
+        self._relations = relations
+        self._writing = ReaderPool(settings, 1, purpose="fences", session=Purpose.WRITING)
+        self._log = ExitStack()
+        self._publication: Publication | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._log.close()
+        self._writing.close()
+
+    def prepare(self, clock: OrderClock) -> Lsn:
+        """Make sure of everything that must hold before the first row; the position to read from.
+
+        Raises ConnectorError.
+        """
+        self._check()
+        self._beat()
+        self._prepare_publication()
+        try:
+            self.timeline = self._prepare_slot(self._kept())
+        except ChangesGoneError:
+            if self.cdc.invalid_cdc_cursor_position_behavior is not InvalidPositionBehaviour.RESYNC:
+                raise
+            self._session.logger.warning(
+                "The server has no longer the changes since the last sync: all streams are read again, as configured."
+            )
+            self.before = None
+            self.timeline = self._prepare_slot(None)
+        return self._start(clock)
+
+    def publish_chunks(self) -> None:
+        """Add the chunks that are missing in the publication. Raises ConnectorError."""
+        publication, manage = self._publication, self._session.configuration.timescaledb.manage_publication
+        assert publication is not None
+        added = self._write(
+            lambda connection: publish_chunks(connection, publication, manage, self._relations),
+            f"Adding chunks to the publication {publication.name}",
+        )
+        if added:
+            self._session.logger.info("%d chunks were added to the publication %s.", added, publication.name)
+
+    def barrier(self) -> None:
+        """Wait for all that is being written: no slice may be read in a snapshot that does not see it."""
+
+        def wait(connection: Connection) -> int:
+            return xmin_barrier(
+                connection, seconds=self._patience, clock=self._session.clock, sleep=self._session.pause
+            )
+
+        self.skipped.begun = self._write(wait, "Waiting for open transactions")
+
+    def fence(self, content: str) -> None:
+        """Write a fence into the log."""
+        self._write(lambda connection: emit_fence(connection, content), "Writing a fence into the log")
+
+    def open_log(self, start: Lsn) -> ReplicationStream:
+        """Begin to read the log; an earlier reading is closed. Raises ConnectorError."""
+        self._log.close()
+        kept = self._kept()
+        acknowledged = kept.lsn if kept is not None else Lsn(0)
+
+        def attempt() -> ReplicationStream:
+            log = ReplicationStream(
+                open_connection(self._settings, "changes", Purpose.REPLICATION),
+                self.cdc.replication_slot,
+                [self.cdc.publication],
+                start=start,
+                acknowledged=acknowledged,
+                clock=self._session.clock,
+            )
+            return self._log.enter_context(log)
+
+        return self._session.patience(self._session.pause).keep_trying(attempt, "Following changes")
+
+    @property
+    def _patience(self) -> float:
+        return float(self.cdc.initial_waiting_seconds)
+
+    def _check(self) -> None:
+        session = self._session
+        session.ask(
+            lambda connection: check_server(connection, session.registry.server), "Checking the server"
+        )
+        if not session.configuration.timescaledb.chunk_by_chunk:
+            raise ConfigurationError(
+                "Changes cannot be followed while hypertables are read in one query (timescaledb.chunk_by_chunk is off).",
+                remedy="Turn timescaledb.chunk_by_chunk on, or choose the update method Standard.",
+            )
+        for relation in self._relations:
+            check_followable(relation)
+
+    def _beat(self) -> None:
+        """Run what the user wants to be run at the start of each sync."""
+        query = self.cdc.heartbeat_action_query
+        if query.strip():
+            self._write(lambda connection: connection.execute(query.encode()), "Running heartbeat_action_query")
+
+    def _prepare_publication(self) -> None:
+        session = self._session
+        manage = session.configuration.timescaledb.manage_publication
+        self._publication = self._write(
+            lambda connection: prepare_publication(
+                connection, self.cdc, manage, self._relations, session.logger.warning
+            ),
+            f"Preparing the publication {self.cdc.publication}",
+        )
+        self.publish_chunks()
+
+    def _kept(self) -> WalPoint | None:
+        if self.before is None:
+            return None
+        position = self.before.position
+        return WalPoint(position.database.system, position.timeline, Lsn.parse(position.lsn))
+
+    def _prepare_slot(self, kept: WalPoint | None) -> int:
+        session = self._session
+        manage = session.configuration.timescaledb.manage_publication
+
+        def attempt() -> WalPoint:
+            replication = open_connection(self._settings, "slot", Purpose.REPLICATION)
+            try:
+                with self._writing.connection() as watching:
+                    return prepare_slot(
+                        replication,
+                        watching,
+                        self.cdc,
+                        manage,
+                        kept,
+                        clock=session.clock,
+                        sleep=session.pause,
+                    )
+            finally:
+                replication.close()
+
+        doing = f"Preparing the replication slot {self.cdc.replication_slot}"
+        return session.patience(session.pause).keep_trying(attempt, doing).timeline
+
+    def _start(self, clock: OrderClock) -> Lsn:
+        kept = self._kept()
+        if kept is not None:
+            self.barrier()
+            clock.raise_to(self._write(insert_position, "Asking for the end of the log"))
+            return kept.lsn
+
+        def find(connection: Connection) -> Lsn:
+            return start_position(
+                connection, seconds=self._patience, clock=self._session.clock, sleep=self._session.pause
+            )
+
+        position = self._write(find, "Finding the position to start from")
+        self.barrier()
+        clock.raise_to(position)
+        return position
+
+    def _write(self, question: Callable[[Connection], Answer], doing: str) -> Answer:
+        """Do something on the writing connection, trying again inside the retry budget. Raises ConnectorError."""
+
+        def once() -> Answer:
+            with self._writing.connection() as connection:
+                return question(connection)
+
+        return self._session.patience(self._session.pause).keep_trying(once, doing)

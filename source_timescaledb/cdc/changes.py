@@ -1,0 +1,384 @@
+"""From the replication stream to RECORD lines: every change that is news, in the order of commits, exactly once.
+
+    messages --Begin--> transaction --Insert, Update, Delete--> route --news?--> line --> batch --> writer
+                                      Message: fence, marker         Commit: a position to go on from
+
+Rows leave as they come; a transaction of millions of rows is never held. What may be told of progress is only where a
+transaction has ended: `position` is the end of the last Commit whose rows have all been handed out.
+
+A fence ends a drain. It is a message that we have written to the log ourselves, so the stream reaches it however idle the
+followed tables are, and nothing that committed before it can come after it.
+
+Rows between compression markers are TimescaleDB's own and change nothing for the application (`pgoutput.regions`).
+
+An UPDATE is judged by halves. Its old row and its new one can lie in different slices, of which one is read and the other
+is not; each half is news or not by its own slice. Where the key changes, the old key's row is deleted downstream and the
+new one's inserted; otherwise only the new row is told.
+
+A large value that an UPDATE leaves alone is not sent. The old row holds it under REPLICA IDENTITY FULL; otherwise it is
+looked up by key, in a snapshot that sees the transaction (`Lookup`), and the lines wait for it in their batch. A row that
+is gone by then has a later change in the stream; its value is null with a note in `meta`, never a placeholder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from source_timescaledb.cdc.clock import OrderClock
+from source_timescaledb.cdc.coverage import Verdict
+from source_timescaledb.cdc.followed import FollowedStream, cdc_fields
+from source_timescaledb.cdc.routing import Route, Router
+from source_timescaledb.errors import ConfigurationError
+from source_timescaledb.lsn import Lsn
+from source_timescaledb.pgoutput.decoder import decode
+from source_timescaledb.pgoutput.messages import (
+    UNCHANGED,
+    Begin,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    OldKind,
+    Relation,
+    Truncate,
+    TupleData,
+    Update,
+    utc_text,
+)
+from source_timescaledb.pgoutput.regions import Markers
+from source_timescaledb.pgoutput.rows import write_row
+from source_timescaledb.snapshot.held import RECORD_END, nulled
+from source_timescaledb.types.definition import MARKER
+from source_timescaledb.types.row import resolve_inexpressible
+
+FENCE_PREFIX: Final = "source_timescaledb"
+LINES_AT_ONCE: Final = 2000
+BYTES_AT_ONCE: Final = 1024 * 1024
+MOST_LOOKUPS: Final = 500
+
+_HEADER: Final = 25
+_TAG: Final = _HEADER
+_OID: Final = slice(_HEADER + 1, _HEADER + 5)
+_START: Final = slice(1, 9)
+_INSERT: Final = ord("I")
+_MARK: Final = MARKER.encode()
+
+
+class Source(Protocol):
+    """Where messages come from (`postgres.replication`)."""
+
+    def drain(self) -> list[bytes]:
+        """What has come, in order; nothing if nothing has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A row of which values are to be looked up."""
+
+    route: Route
+    xid: int
+    row: TupleData
+    """The new row; its `key` is known."""
+
+
+class Lookup(Protocol):
+    """Finds values that an UPDATE left alone."""
+
+    def __call__(self, wanted: Sequence[Wanted]) -> Sequence[Mapping[int, bytes | None] | None]:
+        """For each row its unchanged values by position, as the server writes them; None for a row that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lines to write."""
+
+    lines: bytes
+    records: int
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """The one that is being told."""
+
+    xid: int = 0
+    committed_at: str = ""
+    tail: bytes = b""
+    """What follows the clock in the line of a row that is not deleted."""
+    markers: Markers = field(default_factory=Markers)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A line that waits for values."""
+
+    index: int
+    wanted: Wanted
+    clock: int
+
+
+class Changes:
+    """The changes of one sync's streams; used by one thread.
+
+    `position` is where a later process goes on without losing or repeating anything, as long as no slice is fresh.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        router: Router,
+        clock: OrderClock,
+        lookup: Lookup,
+        *,
+        position: Lsn,
+        truncation_fails: bool,
+    ) -> None:
+        self.source = source
+        self.position = position
+        self._router = router
+        self._clock = clock
+        self._lookup = lookup
+        self._truncation_fails = truncation_fails
+        self._messages: Iterator[bytes] = iter(())
+        self._transaction = _Transaction()
+        self._fence = b""
+        self._fence_seen = False
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._waiting: list[_Waiting] = []
+        self.in_transaction = False
+
+    def reconnect(self, source: Source) -> None:
+        """Go on with a new session of the server, which begins at `position`."""
+        self.source = source
+        self._messages = iter(())
+        self._transaction = _Transaction()
+        self.in_transaction = False
+        self._router.forget()
+
+    def until(self, fence: bytes) -> Iterator[Batch]:
+        """Everything up to a fence with this content. An empty batch tells that there is nothing to do for the moment.
+
+        Raises ConnectorError.
+        """
+        self._fence = fence
+        self._fence_seen = False
+        self._router.rejudge()
+        while True:
+            if self._take():
+                break
+            if self._lines:
+                yield self._flush()
+            else:
+                yield Batch(b"", 0)
+        if self._lines:
+            yield self._flush()
+
+    def _take(self) -> bool:
+        """Handle messages until a batch is full, the server has no more for now, or the fence is reached: then True."""
+        while True:
+            if self._run():
+                return True
+            if len(self._lines) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE:
+                return False
+            messages = self.source.drain()
+            if not messages:
+                return False
+            self._messages = iter(messages)
+
+    def _run(self) -> bool:
+        """Handle the messages at hand until a batch is full; True if the fence's transaction has ended."""
+        lines = self._lines
+        for message in self._messages:
+            if message[_TAG] != _INSERT:
+                if self._other(message):
+                    return True
+            elif line := self._inserted(message):
+                lines.append(line)
+                self._size += len(line)
+                if len(lines) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE:
+                    break
+        return False
+
+    def _inserted(self, message: bytes) -> bytes:
+        """The line of an Insert; nothing if it is not to be emitted. The hot path: most of a hypertable's changes."""
+        transaction = self._transaction
+        route = self._router.route(message[_OID])
+        if route is None or transaction.markers.inside:
+            return b""
+        payload = message[_HEADER:]
+        if route.judge is not Verdict.NEWS and not self._is_news(route, payload):
+            return b""
+        row = route.insert(payload)
+        if row is None:
+            row = self._plainly(route, payload)
+        route.owner.stream.emitted += 1
+        now = self._clock.tick(int.from_bytes(message[_START], "big"))
+        if _MARK in row:
+            return self._line(route, row, now, transaction.committed_at)
+        return b'%b%b%b"_ab_cdc_lsn":%d%b' % (route.start, row, route.infix, now, transaction.tail)
+
+    def _is_news(self, route: Route, payload: bytes) -> bool:
+        if route.judge is Verdict.UNREAD:
+            return route.is_news(self._transaction.xid, ())
+        insert = decode(payload)
+        assert isinstance(insert, Insert)
+        return route.is_news(self._transaction.xid, insert.new)
+
+    def _plainly(self, route: Route, payload: bytes) -> bytes:
+        insert = decode(payload)
+        assert isinstance(insert, Insert)
+        return write_row(route.fields, insert.new)
+
+    def _other(self, message: bytes) -> bool:
+        """Handle anything but an Insert; True if it ends the fence's transaction."""
+        start = int.from_bytes(message[_START], "big")
+        match decode(message[_HEADER:]):
+            case Begin() as begin:
+                self._begin(begin)
+            case Commit() as commit:
+                return self._commit(commit)
+            case Relation() as relation:
+                self._router.describe(relation)
+            case Update() as update:
+                self._update(update, message[_OID], start)
+            case Delete() as delete:
+                self._delete(delete, message[_OID], start)
+            case Truncate() as truncate:
+                self._truncate(truncate)
+            case LogicalMessage(True, _, prefix, content):
+                if not self._transaction.markers.see(prefix) and prefix == FENCE_PREFIX:
+                    self._fence_seen = content == self._fence
+        return False
+
+    def _begin(self, begin: Begin) -> None:
+        committed_at = utc_text(begin.commit_time)
+        tail = cdc_fields(0, committed_at).removeprefix(b'"_ab_cdc_lsn":0') + RECORD_END
+        self._transaction = _Transaction(begin.xid, committed_at, tail)
+        self.in_transaction = True
+
+    def _commit(self, commit: Commit) -> bool:
+        self._transaction.markers.finish()
+        self.in_transaction = False
+        self.position = commit.end_lsn
+        return self._fence_seen
+
+    def _update(self, update: Update, oid: bytes, start: int) -> None:
+        route = self._router.route(oid)
+        if route is None or self._transaction.markers.inside:
+            return
+        new = _completed(update)
+        old = _old_row(update, new)
+        xid = self._transaction.xid
+        moved = bool(route.key) and old is not None and route.key_of(old) != route.key_of(new)
+        if moved and old is not None and route.is_news(xid, old):
+            self._emit(route, old, start, deleted=True)
+        if route.is_news(xid, new):
+            self._emit(route, new, start)
+
+    def _delete(self, delete: Delete, oid: bytes, start: int) -> None:
+        route = self._router.route(oid)
+        if route is None or self._transaction.markers.inside:
+            return
+        if route.is_news(self._transaction.xid, delete.old):
+            self._emit(route, delete.old, start, deleted=True)
+
+    def _emit(self, route: Route, row: TupleData, start: int, *, deleted: bool = False) -> None:
+        now = self._clock.tick(start)
+        route.owner.stream.emitted += 1
+        if UNCHANGED in row and any(
+            field.position is not None and row[field.position] is UNCHANGED for field in route.fields
+        ):
+            self._waiting.append(_Waiting(len(self._lines), Wanted(route, self._transaction.xid, row), now))
+            self._lines.append(self._transaction.committed_at.encode())
+            if len(self._waiting) >= MOST_LOOKUPS:
+                self._fill()
+            return
+        line = self._line(
+            route, write_row(route.fields, row), now, self._transaction.committed_at, deleted=deleted
+        )
+        self._lines.append(line)
+        self._size += len(line)
+
+    def _line(
+        self,
+        route: Route,
+        row: bytes,
+        clock: int,
+        committed_at: str,
+        *,
+        deleted: bool = False,
+        missing: Sequence[str] = (),
+    ) -> bytes:
+        data = row + route.infix + cdc_fields(clock, committed_at, deleted=deleted)
+        if _MARK not in row and not missing:
+            return route.start + data + RECORD_END
+        clean, inexpressible = resolve_inexpressible(data)
+        return route.start + clean + nulled(inexpressible, missing) + RECORD_END
+
+    def _truncate(self, truncate: Truncate) -> None:
+        """Count it against the streams of which it emptied something that was read."""
+        if self._transaction.markers.inside:
+            return
+        hit: list[FollowedStream] = []
+        for oid in truncate.relations:
+            route = self._router.route(oid.to_bytes(4, "big"))
+            if route is None or route.owner.stream in hit:
+                continue
+            if route.judge is not Verdict.UNREAD:
+                hit.append(route.owner.stream)
+        for stream in hit:
+            stream.truncated += 1
+            if self._truncation_fails:
+                raise ConfigurationError(
+                    f"Rows of {stream.name} were removed by TRUNCATE, which names none, so a destination still has them.",
+                    remedy="Refresh the stream with its data cleared, or set timescaledb.truncated_tables to warn.",
+                )
+
+    def _fill(self) -> None:
+        """Complete the lines that wait for values."""
+        waiting, self._waiting = self._waiting, []
+        found = self._lookup([one.wanted for one in waiting])
+        for one, values in zip(waiting, found, strict=True):
+            row, missing = _filled(one.wanted, values)
+            route = one.wanted.route
+            committed_at = self._lines[one.index].decode()
+            line = self._line(route, write_row(route.fields, row), one.clock, committed_at, missing=missing)
+            self._lines[one.index] = line
+            self._size += len(line)
+
+    def _flush(self) -> Batch:
+        if self._waiting:
+            self._fill()
+        batch = Batch(b"".join(self._lines), len(self._lines))
+        self._lines.clear()
+        self._size = 0
+        return batch
+
+
+def _completed(update: Update) -> TupleData:
+    """The new row, with the values that it left alone from the old one where that is whole."""
+    if update.old_kind is not OldKind.FULL or update.old is None:
+        return update.new
+    return tuple(old if new is UNCHANGED else new for old, new in zip(update.old, update.new, strict=True))
+
+
+def _old_row(update: Update, new: TupleData) -> TupleData | None:
+    """The row before, as far as it is known; the new one tells all of it that a route asks for if no key was sent."""
+    return new if update.old_kind is OldKind.NONE else update.old
+
+
+def _filled(wanted: Wanted, values: Mapping[int, bytes | None] | None) -> tuple[TupleData, list[str]]:
+    """The row with the values that were found, and the names of the columns whose values are not to be had."""
+    found = values or {}
+    row = tuple(
+        found.get(position) if value is UNCHANGED else value for position, value in enumerate(wanted.row)
+    )
+    columns = wanted.route.relation.columns
+    missing = [
+        columns[position].name
+        for position, value in enumerate(wanted.row)
+        if value is UNCHANGED and position not in found
+    ]
+    return row, missing

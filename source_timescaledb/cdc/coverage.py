@@ -1,0 +1,204 @@
+"""What of a stream the snapshot has read, and so which of its changes are news.
+
+Every row lies in exactly one slice, and at any moment that slice is in one of three conditions.
+
+    unread    its snapshot will be taken later and will hold the change: the change is skipped
+    fresh     read since the last drain: the change is skipped if the slice's snapshot sees its transaction, else emitted
+    settled   read before the last drain: whatever its snapshot saw had been decoded by then, so every change is emitted
+
+A drain reaches past a fence that was written after the slices were read, so when it ends the fresh slices are settled and
+their snapshots forgotten. No slice is in flight while the stream is drained (rounds.md, hole 7), hence the three
+conditions are all there are.
+
+Skipping an unread change promises that a later snapshot sees it. Decoding can run ahead of visibility, while a commit
+waits for a synchronous standby; so the transactions that were skipped are kept until a snapshot has seen them, and a
+slice read in one that does not is read again (hole 8). A process that starts knows nothing of what an earlier one has
+skipped: it accepts no snapshot that does not see all that had begun to write when it started (hole 4).
+
+What an open state leaves behind (a killed process may have printed rows after its last STATE) is not decidable here:
+streams with a key then emit every change, and the order clock sorts them out (hole 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from source_timescaledb.cdc.visibility import Snapshot
+from source_timescaledb.hypertables.model import Span
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
+from source_timescaledb.snapshot.key_plan import KeyPlan
+from source_timescaledb.snapshot.plan import Plan
+from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice
+from source_timescaledb.state.model import Key
+
+_MANY_SKIPPED = 10_000
+
+
+class Verdict(Enum):
+    """What holds for every row of a relation, whatever it is."""
+
+    NEWS = "every change is emitted"
+    UNREAD = "no change is: the rows will be read"
+
+
+@dataclass(slots=True)
+class Skipped:
+    """The transactions of which changes were skipped because a later snapshot will hold them.
+
+    `begun` is an xid8 that all transactions are older than that had written anything when the process started.
+    """
+
+    begun: int = 0
+    unseen: set[int] = field(default_factory=set)
+    """The low 32 bits of their ids, as the stream tells them."""
+
+    def add(self, xid: int) -> None:
+        """Remember a transaction."""
+        self.unseen.add(xid)
+
+    @property
+    def many(self) -> bool:
+        """Whether it is time to ask the server for a snapshot, to forget what it sees."""
+        return len(self.unseen) > _MANY_SKIPPED
+
+    def accept(self, snapshot: Snapshot) -> bool:
+        """Whether a snapshot holds everything that was skipped; what it sees, all later ones see too."""
+        self.unseen = {xid for xid in self.unseen if not snapshot.sees(xid)}
+        return not self.unseen and snapshot.xmin >= self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJudge:
+    """Judges the rows of one chunk by their time, in internal units; outside of its spans a row is news."""
+
+    fresh: tuple[tuple[Span, Snapshot], ...]
+    unread: tuple[Span, ...]
+    skipped: Skipped
+
+    def is_news(self, xid: int, time: int) -> bool:
+        """Whether a change of a row with this time is to be emitted; notes the transaction if it is left for later."""
+        for span, snapshot in self.fresh:
+            if span.lower <= time < span.upper:
+                return not snapshot.sees(xid)
+        if any(span.lower <= time < span.upper for span in self.unread):
+            self.skipped.add(xid)
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class KeyJudge:
+    """Judges the rows of a plain table by their key.
+
+    `position` tells how many of `bounds`, in order, are not above a key.
+    """
+
+    bounds: tuple[Key, ...]
+    pieces: tuple[Snapshot | Verdict, ...]
+    """One more than there are bounds."""
+    position: Callable[[tuple[Key, ...], Key], int]
+    skipped: Skipped
+
+    def is_news(self, xid: int, key: Key) -> bool:
+        """Whether a change of the row with this key is to be emitted."""
+        match self.pieces[self.position(self.bounds, key)]:
+            case Snapshot() as snapshot:
+                return not snapshot.sees(xid)
+            case Verdict.UNREAD:
+                self.skipped.add(xid)
+                return False
+            case _:
+                return True
+
+
+@dataclass(frozen=True, slots=True)
+class WholeJudge:
+    """Judges the rows of a table that was read in one query."""
+
+    snapshot: Snapshot
+
+    def is_news(self, xid: int) -> bool:
+        """Whether a change is to be emitted."""
+        return not self.snapshot.sees(xid)
+
+
+class Coverage:
+    """What of one stream is read. `plan` is None where nothing is left to read and nothing ever will be."""
+
+    def __init__(self, plan: Plan | None, skipped: Skipped, *, unfiltered: bool) -> None:
+        """`unfiltered`: the state was left open and the stream has a key, so all changes are news until it is read."""
+        self.plan = plan
+        self.skipped = skipped
+        self._unfiltered = unfiltered
+        self._fresh: list[tuple[Slice, Snapshot]] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to read."""
+        return self.plan is None or self.plan.exhausted
+
+    @property
+    def fresh(self) -> bool:
+        """Whether something was read since the last drain, so that no state can say where it stands."""
+        return bool(self._fresh)
+
+    def add(self, slice_: Slice, snapshot: str) -> None:
+        """Note a slice that was read and confirmed; one of a chunk that is gone has no snapshot."""
+        if snapshot:
+            self._fresh.append((slice_, Snapshot.parse(snapshot)))
+
+    def settle(self) -> None:
+        """The stream was drained past everything read so far."""
+        self._fresh.clear()
+        if isinstance(self.plan, KeyPlan):
+            self.plan.fold()
+        if self.complete:
+            self._unfiltered = False
+
+    def of_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
+        """How changes of a chunk's rows are judged until the next slice or drain."""
+        if self._unfiltered or not isinstance(self.plan, ChunkPlan):
+            return Verdict.NEWS
+        fresh = tuple(
+            (slice_.span, snapshot)
+            for slice_, snapshot in self._fresh
+            if isinstance(slice_, ChunkSlice) and slice_.chunk.id == chunk_id
+        )
+        unread = tuple(self.plan.unread(chunk_id))
+        if not fresh and not unread:
+            return Verdict.NEWS
+        return ChunkJudge(fresh, unread, self.skipped)
+
+    def of_table(self, position: Callable[[tuple[Key, ...], Key], int]) -> Verdict | KeyJudge | WholeJudge:
+        """How changes of a plain table's rows are judged until the next slice or drain."""
+        if self._unfiltered or self.plan is None:
+            return Verdict.NEWS
+        if isinstance(self.plan, KeyPlan):
+            return self._of_keys(self.plan, position)
+        if not self.plan.exhausted:
+            return Verdict.UNREAD
+        return WholeJudge(self._fresh[-1][1]) if self._fresh else Verdict.NEWS
+
+    def _of_keys(self, plan: KeyPlan, position: Callable[[tuple[Key, ...], Key], int]) -> Verdict | KeyJudge:
+        snapshots = {
+            (slice_.lower, slice_.upper): snapshot
+            for slice_, snapshot in self._fresh
+            if isinstance(slice_, KeySlice)
+        }
+        ranges = plan.ranges
+        if not snapshots and all(done for _, _, done in ranges):
+            return Verdict.NEWS
+        pieces = [
+            snapshots.get((lower, upper), Verdict.NEWS) if done else Verdict.UNREAD
+            for lower, upper, done in ranges
+        ]
+        bounds = [upper for _, upper, _ in ranges[:-1] if upper is not None]
+        lowest = ranges[0][0]
+        if lowest is not None:
+            bounds.insert(0, lowest)
+            pieces.insert(0, Verdict.NEWS)
+        if pieces == [Verdict.UNREAD]:
+            return Verdict.UNREAD
+        return KeyJudge(tuple(bounds), tuple(pieces), position, self.skipped)

@@ -1,0 +1,199 @@
+"""What the router and the changes ask the database, each in one short question that is tried again if it fails.
+
+Whose rows a relation holds is asked of `pg_inherits`, which is the same in every version of TimescaleDB: a chunk inherits
+from its hypertable, a partition from its table.
+
+Unchanged large values are looked up by key, all of a batch in one message. The first statement tells the snapshot: while
+a commit waits for a synchronous standby it is decoded already, and a look-up that does not see it would find the value
+from before it and keep that for good. Each statement after the first sees at least as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final, Protocol, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from source_timescaledb.cdc.changes import Wanted
+from source_timescaledb.cdc.followed import FollowedStream
+from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.visibility import Snapshot
+from source_timescaledb.errors import ContentionError, DefectError
+from source_timescaledb.hypertables import catalog
+from source_timescaledb.hypertables.model import QualifiedName, ServerVersion
+from source_timescaledb.hypertables.registry import read_chunk
+from source_timescaledb.pgoutput.messages import UNCHANGED
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.streaming import stream
+from source_timescaledb.snapshot.query import compare, position_query, relation_name
+from source_timescaledb.state.model import Key
+from source_timescaledb.types.model import TYPE_QUERY, PgType, types_from_rows
+
+Answer = TypeVar("Answer")
+
+_ANCESTORS: Final = """
+WITH RECURSIVE up AS (
+  SELECT %(oid)s::oid AS oid
+  UNION
+  SELECT inhparent FROM pg_catalog.pg_inherits JOIN up ON inhrelid = up.oid
+)
+SELECT oid::int8 FROM up
+"""
+_EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = %s)"
+_NAME: Final = """
+SELECT nspname::text, relname::text FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+ WHERE pg_class.oid = %s
+"""
+
+Values = Mapping[int, "bytes | None"]
+
+
+class Ask(Protocol):
+    """Puts a question to the database, with retries; the text is the subject of an error's sentence."""
+
+    def __call__(self, question: Callable[[Connection], Answer], doing: str) -> Answer:
+        """Raises ConnectorError."""
+
+
+@dataclass(slots=True)
+class LiveCatalog:
+    """The catalog as it is now."""
+
+    ask: Ask
+    streams: Sequence[FollowedStream]
+    extension: ServerVersion | None
+
+    def owner(self, oid: int) -> Owner | None:
+        """Whose rows a relation holds; None if they are nobody's that is followed."""
+        return self.ask(
+            lambda connection: self._owner(connection, oid), "Looking up a relation of the stream"
+        )
+
+    def _owner(self, connection: Connection, oid: int) -> Owner | None:
+        above = {row[0] for row in connection.execute(_ANCESTORS, {"oid": oid}).fetchall()}
+        for followed in self.streams:
+            hypertable = followed.hypertable
+            if hypertable is None and followed.relation.oid in above:
+                return Owner(followed, None)
+            if hypertable is not None and hypertable.oid in above:
+                assert self.extension is not None
+                chunk = read_chunk(connection, self.extension, hypertable, oid)
+                return Owner(followed, chunk.id if chunk is not None else None)
+        return None
+
+    def exists(self, oid: int) -> bool:
+        """Whether there is such a relation."""
+
+        def question(connection: Connection) -> bool:
+            row = connection.execute(_EXISTS, [oid]).fetchone()
+            return bool(row and row[0])
+
+        return self.ask(question, "Looking up a relation of the stream")
+
+    def types(self, oids: Iterable[int]) -> Mapping[int, PgType]:
+        """Types by their oids; those that are gone are missing."""
+        wanted = {"oids": list(oids)}
+        return self.ask(
+            lambda connection: types_from_rows(connection.execute(TYPE_QUERY, wanted).fetchall()),
+            "Looking up the types of columns",
+        )
+
+    def columns(self, followed: FollowedStream) -> frozenset[str]:
+        """The columns that the stream's relation has now."""
+        wanted = {"oid": followed.relation.oid}
+        return self.ask(
+            lambda connection: frozenset(
+                row[0] for row in connection.execute(catalog.COLUMN_TYPES, wanted).fetchall()
+            ),
+            f"Looking up the columns of {followed.name}",
+        )
+
+    def position(self, followed: FollowedStream, bounds: tuple[Key, ...], key: Key) -> int:
+        """How many of the bounds, which are keys in order, are not above a key."""
+
+        def question(connection: Connection) -> int:
+            row = connection.execute(position_query(followed.relation, bounds, key)).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        return self.ask(question, f"Comparing keys of {followed.name}")
+
+
+@dataclass(slots=True)
+class LiveLookup:
+    """Looks values up in the tables as they are now."""
+
+    ask: Ask
+
+    def __call__(self, wanted: Sequence[Wanted]) -> Sequence[Values | None]:
+        """For each row its unchanged values by position, as the server writes them; None for a row that is gone.
+
+        Raises ConnectorError, a passing one while the server does not see the transactions yet.
+        """
+        return self.ask(lambda connection: _look_up(connection, wanted), "Looking up large values")
+
+
+def _look_up(connection: Connection, wanted: Sequence[Wanted]) -> list[Values | None]:
+    found: list[Values | None] = []
+    for oid, rows in groupby(wanted, key=lambda one: one.route.relation.oid):
+        name = connection.execute(_NAME, [oid]).fetchone()
+        group = list(rows)
+        found += [None] * len(group) if name is None else _rows_of(connection, QualifiedName(*name), group)
+    return found
+
+
+def _rows_of(connection: Connection, table: QualifiedName, wanted: Sequence[Wanted]) -> list[Values | None]:
+    positions = [[at for at, value in enumerate(one.row) if value is UNCHANGED] for one in wanted]
+    statements = ["SELECT pg_catalog.pg_current_snapshot()"]
+    statements += [
+        _statement(table, one, missing).as_string(None)
+        for one, missing in zip(wanted, positions, strict=True)
+    ]
+    answers: list[list[tuple[bytes | None, ...]]] = [[]]
+    try:
+        for result in stream(connection, ";".join(statements).encode(), len(statements)):
+            if not result.ntuples:
+                answers.append([])
+            else:
+                answers[-1] += [
+                    tuple(result.get_value(row, column) for column in range(result.nfields))
+                    for row in range(result.ntuples)
+                ]
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        return [None] * len(wanted)
+    (snapshot,) = answers[0][0]
+    assert snapshot is not None
+    _check_seen(Snapshot.parse(snapshot.decode()), wanted)
+    return [
+        dict(zip(missing, rows[0], strict=True)) if rows else None
+        for missing, rows in zip(positions, answers[1:], strict=False)
+    ]
+
+
+def _statement(table: QualifiedName, wanted: Wanted, positions: Sequence[int]) -> sql.Composed:
+    """Ask for a row's missing values; for none where its key is not known."""
+    columns = wanted.route.relation.columns
+    names = sql.SQL(", ").join(sql.Identifier(columns[position].name) for position in positions)
+    return sql.SQL("SELECT {} FROM {} WHERE {}").format(names, relation_name(table), _condition(wanted))
+
+
+def _condition(wanted: Wanted) -> sql.Composable:
+    try:
+        key = wanted.route.key_of(wanted.row)
+    except DefectError:
+        key = ()
+    if not key:
+        return sql.SQL("false")
+    return compare(wanted.route.owner.stream.relation, "=", key)
+
+
+def _check_seen(snapshot: Snapshot, wanted: Sequence[Wanted]) -> None:
+    if not all(snapshot.sees(one.xid) for one in wanted):
+        raise ContentionError(
+            "Transactions that the stream has shown are not visible yet, which synchronous replication delays.",
+            remedy="Their values are looked up again in a moment.",
+        )

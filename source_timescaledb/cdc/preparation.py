@@ -1,0 +1,256 @@
+"""What must hold before changes can be followed, found out and, as far as the settings allow, brought about.
+
+Publication first, then the slot: a slot that is older than its publication fails at the first change it decodes. What
+is missing is an error that says what to run. What may be added without asking (`manage_publication: chunks`) is only what
+nobody would miss: chunks of hypertables that the publication lists already, which TimescaleDB does not add by itself.
+
+A relation under row-level security is not followed: the write-ahead log knows no policies, so its rows would reach the
+destination whatever the role may see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from psycopg import sql
+
+from source_timescaledb.config.replication import Cdc
+from source_timescaledb.config.timescaledb import ManagePublication
+from source_timescaledb.errors import ConfigurationError, ConnectorError
+from source_timescaledb.hypertables.model import QualifiedName, Relation, RelationKind, ServerFacts
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.publication import (
+    Publication,
+    add_tables,
+    create_publication,
+    missing_chunks,
+    published,
+    read_publication,
+)
+from source_timescaledb.postgres.slot import (
+    WalPoint,
+    create_slot,
+    identify,
+    read_slot,
+    server_problems,
+    slot_problems,
+)
+
+FOLLOWABLE: Final = frozenset({RelationKind.TABLE, RelationKind.HYPERTABLE, RelationKind.PARTITIONED_TABLE})
+NAMES_SHOWN: Final = 10
+
+Warn = Callable[[str], None]
+
+
+def check_server(connection: Connection, server: ServerFacts) -> None:
+    """Refuse a server that cannot decode its log for us.
+
+    Raises ConfigurationError, and psycopg errors as they come.
+    """
+    row = connection.execute("SHOW wal_level").fetchone()
+    if row is None or row[0] != "logical":
+        raise ConfigurationError(
+            f"The server's wal_level is {row[0] if row else 'unknown'}; to follow changes it must be logical.",
+            remedy="ALTER SYSTEM SET wal_level = 'logical'; and restart the server.",
+        )
+    if server.in_recovery:
+        raise ConfigurationError(
+            "The server is a standby: changes are followed on the primary.",
+            remedy="Connect to the primary; timescaledb.replica_host lets the rows be read from the standby.",
+        )
+
+
+def check_followable(relation: Relation) -> None:
+    """Refuse a relation whose changes would show more than the role may see. Raises ConfigurationError."""
+    if not relation.guarded:
+        return
+    reason = (
+        "is under row-level security"
+        if relation.selectable
+        else "is readable for the role in some columns only"
+    )
+    raise ConfigurationError(
+        f"{relation.name} {reason}, which the write-ahead log does not know: its changes cannot be followed.",
+        remedy="Choose full refresh for it, or let a role read it that may see all of it.",
+    )
+
+
+def prepare_publication(
+    connection: Connection, cdc: Cdc, manage: ManagePublication, relations: Sequence[Relation], warn: Warn
+) -> Publication:
+    """The publication, with everything in it that the relations need.
+
+    `connection` is a writing one. Raises ConnectorError, and psycopg errors as they come.
+    """
+    publication = read_publication(connection, cdc.publication)
+    if publication is None:
+        publication = _made(connection, cdc, manage, relations)
+    _check_operations(publication, warn)
+    _check_restrictions(publication, relations, warn)
+    _check_listed(connection, publication, manage, relations)
+    return publication
+
+
+def publish_chunks(
+    connection: Connection, publication: Publication, manage: ManagePublication, relations: Sequence[Relation]
+) -> int:
+    """Add the chunks that are not published, as far as that may be done; how many they were.
+
+    Raises ConfigurationError if it may not, and psycopg errors as they come.
+    """
+    hypertables = [relation.hypertable.oid for relation in relations if relation.hypertable is not None]
+    missing = missing_chunks(connection, publication, hypertables) if hypertables else []
+    if not missing:
+        return 0
+    names = [chunk.name for chunk in missing]
+    if manage is ManagePublication.OFF:
+        raise ConfigurationError(
+            f"{len(names)} chunks are not in the publication {publication.name}, so their changes would be lost: "
+            f"{_listed(names)}.",
+            remedy=f"{_addition(publication.name, names)} Or set timescaledb.manage_publication to chunks.",
+        )
+    add_tables(connection, publication.name, names)
+    return len(names)
+
+
+def prepare_slot(
+    replication: Connection,
+    watching: Connection,
+    cdc: Cdc,
+    manage: ManagePublication,
+    kept: WalPoint | None,
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> WalPoint:
+    """Prove that the slot can be read from where the state stands; make one, where that is allowed and nothing is kept.
+
+    Returns where the server stands. Raises ConnectorError, and psycopg errors as they come.
+    """
+    here = identify(replication)
+    if kept is not None:
+        _raise_first(server_problems(here, kept))
+    slot = read_slot(watching, cdc.replication_slot)
+    if slot is None and kept is None and manage is ManagePublication.FULL:
+        create_slot(
+            replication,
+            watching,
+            cdc.replication_slot,
+            seconds=float(cdc.initial_waiting_seconds),
+            clock=clock,
+            sleep=sleep,
+        )
+        slot = read_slot(watching, cdc.replication_slot)
+    _raise_first(slot_problems(cdc.replication_slot, slot, watching.info.dbname, kept))
+    return here
+
+
+def _raise_first(problems: Sequence[ConnectorError]) -> None:
+    if problems:
+        raise problems[0]
+
+
+def _made(
+    connection: Connection, cdc: Cdc, manage: ManagePublication, relations: Sequence[Relation]
+) -> Publication:
+    if manage is not ManagePublication.FULL:
+        tables = sql.SQL(", ").join(sql.Identifier(*relation.name) for relation in relations)
+        statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {};").format(
+            sql.Identifier(cdc.publication), tables
+        )
+        raise ConfigurationError(
+            f"There is no publication {cdc.publication}.",
+            remedy=f"Run as the tables' owner: {statement.as_string(None)} Or set timescaledb.manage_publication to "
+            "full.",
+        )
+    create_publication(connection, cdc.publication, [(relation.oid, relation.name) for relation in relations])
+    made = read_publication(connection, cdc.publication)
+    assert made is not None
+    return made
+
+
+def _check_operations(publication: Publication, warn: Warn) -> None:
+    if not publication.inserts:
+        raise ConfigurationError(
+            f"The publication {publication.name} does not publish inserts.",
+            remedy=_publishing(publication.name),
+        )
+    left_out = [
+        word
+        for word, there in (("updates", publication.updates), ("deletes", publication.deletes))
+        if not there
+    ]
+    if left_out:
+        warn(
+            f"The publication {publication.name} does not publish {' and '.join(left_out)}: a destination will not see "
+            f"them. {_publishing(publication.name)}"
+        )
+
+
+def _publishing(name: str) -> str:
+    statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');")
+    return statement.format(sql.Identifier(name)).as_string(None)
+
+
+def _check_restrictions(publication: Publication, relations: Sequence[Relation], warn: Warn) -> None:
+    followed = {relation.name for relation in relations}
+    narrowed = [name for name in publication.narrowed if name in followed]
+    if narrowed:
+        raise ConfigurationError(
+            f"The publication {publication.name} publishes only some columns of {_listed(narrowed)}: the others would "
+            "read as null.",
+            remedy="Publish whole tables: ALTER PUBLICATION ... DROP TABLE, then ADD TABLE without a list of columns.",
+        )
+    filtered = [name for name in publication.filtered if name in followed]
+    if filtered:
+        warn(
+            f"The publication {publication.name} publishes only the rows of {_listed(filtered)} that pass its filter; "
+            "the first load reads all of them."
+        )
+
+
+def _check_listed(
+    connection: Connection, publication: Publication, manage: ManagePublication, relations: Sequence[Relation]
+) -> None:
+    listed = published(connection, publication, [_table_oid(relation) for relation in relations])
+    unlisted = [relation for relation in relations if _table_oid(relation) not in listed]
+    uncovered = [relation for relation in unlisted if not _covered(connection, publication, relation)]
+    if not uncovered:
+        return
+    names = [relation.name for relation in uncovered]
+    if manage is ManagePublication.FULL:
+        add_tables(connection, publication.name, names)
+        return
+    raise ConfigurationError(
+        f"The publication {publication.name} does not list {_listed(names)}.",
+        remedy=f"Run as its owner: {_addition(publication.name, names, whole=True)} Or set "
+        "timescaledb.manage_publication to full.",
+    )
+
+
+def _covered(connection: Connection, publication: Publication, relation: Relation) -> bool:
+    """Whether all chunks of a hypertable that is not listed itself are published, as with their whole schema."""
+    hypertable = relation.hypertable
+    if hypertable is None or not publication.schemas:
+        return False
+    return not missing_chunks(connection, publication, [hypertable.oid])
+
+
+def _table_oid(relation: Relation) -> int:
+    return relation.hypertable.oid if relation.hypertable is not None else relation.oid
+
+
+def _addition(publication: str, names: Sequence[QualifiedName], *, whole: bool = False) -> str:
+    tables = [sql.Identifier(*name) for name in names[:NAMES_SHOWN]]
+    only = sql.SQL("{}") if whole else sql.SQL("ONLY {}")
+    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(
+        sql.Identifier(publication), sql.SQL(", ").join(only.format(table) for table in tables)
+    )
+    more = f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""
+    return statement.as_string(None) + more
+
+
+def _listed(names: Sequence[QualifiedName]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(str, names[:NAMES_SHOWN])) + more

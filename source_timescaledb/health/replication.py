@@ -1,0 +1,254 @@
+"""What stands in the way of following changes, all of it at once, each with the SQL that mends it.
+
+A sync meets the same obstacles one by one (`cdc.preparation`) and stops at the first. Here they are facts, gathered in
+one visit and judged together, so that somebody who sets up change data capture sees the whole list.
+
+Which streams a connection selects is not known to `check`. So a table that the publication leaves out is a warning as
+long as the publication lists any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+from source_timescaledb.cdc.preparation import FOLLOWABLE
+from source_timescaledb.config.replication import Cdc
+from source_timescaledb.config.timescaledb import ManagePublication, Timescaledb
+from source_timescaledb.health.finding import Finding, Severity
+from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
+from source_timescaledb.postgres.publication import MissingChunk, Publication, ReplicaIdentity
+from source_timescaledb.postgres.slot import Slot, slot_problems
+
+NAMES_SHOWN: Final = 10
+
+MARKERS: Final = (
+    "timescaledb.enable_compression_wal_markers",
+    "timescaledb.enable_decompression_logrep_markers",
+)
+"""Since 2.16 (on by default), and from 2.12 to 2.15 (off by default; marks decompression only)."""
+DIRECT_DELETE: Final = "timescaledb.enable_compressed_direct_batch_delete"
+DIRECT_COMPRESS: Final = (
+    "timescaledb.enable_direct_compress_copy",
+    "timescaledb.enable_direct_compress_insert",
+)
+SETTINGS: Final = (*MARKERS, DIRECT_DELETE, *DIRECT_COMPRESS)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationFacts:
+    """What a server says of its logical replication, of our rights in it, and of our slot and publication."""
+
+    wal_level: str
+    may_replicate: bool
+    may_make_temporary: bool
+    slots_used: int
+    slots_allowed: int
+    slot: Slot | None
+    publication: Publication | None
+    unlisted: tuple[QualifiedName, ...] = ()
+    """Tables of which not all changes are published, apart from chunks that are missing."""
+    missing: tuple[MissingChunk, ...] = ()
+    """Chunks of published hypertables that are not."""
+    unsafe: tuple[ReplicaIdentity, ...] = ()
+    """Published tables on which the application's UPDATE and DELETE fail."""
+    settings: Mapping[str, str] | None = None
+    """Those of `SETTINGS` that the server knows."""
+
+
+def replication_findings(
+    cdc: Cdc, settings: Timescaledb, server: ServerFacts, offered: Sequence[Relation], facts: ReplicationFacts
+) -> Iterator[Finding]:
+    """Everything that stands in the way of change data capture."""
+    yield from _server(server, facts)
+    yield from _rights(server, facts)
+    if not settings.chunk_by_chunk:
+        yield Finding(
+            Severity.BLOCKING,
+            "Changes cannot be followed while hypertables are read in one query (timescaledb.chunk_by_chunk is off).",
+            "Turn timescaledb.chunk_by_chunk on, or choose the update method Standard.",
+        )
+    yield from _publication(cdc, settings.manage_publication, offered, facts)
+    yield from _slot(cdc, settings.manage_publication, server, facts)
+    yield from _markers(server, facts)
+    yield from _guarded(offered)
+
+
+def _server(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
+    if facts.wal_level != "logical":
+        yield Finding(
+            Severity.BLOCKING,
+            f"The server's wal_level is {facts.wal_level}; to follow changes it must be logical.",
+            "ALTER SYSTEM SET wal_level = 'logical'; and restart the server.",
+        )
+    if server.in_recovery:
+        yield Finding(
+            Severity.BLOCKING,
+            "The server is a standby: changes are followed on the primary.",
+            "Connect to the primary; timescaledb.replica_host lets the rows be read from the standby.",
+        )
+    if facts.slot is None and facts.slots_used >= facts.slots_allowed:
+        yield Finding(
+            Severity.BLOCKING,
+            f"All {facts.slots_allowed} replication slots of the server are taken, and there is none of ours.",
+            "Drop one that nobody reads, or raise max_replication_slots and restart the server.",
+        )
+
+
+def _rights(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
+    role = sql.Identifier(server.role).as_string(None)
+    if not facts.may_replicate:
+        yield Finding(
+            Severity.BLOCKING,
+            f"The role {server.role} may not replicate.",
+            f"ALTER ROLE {role} REPLICATION; (on Amazon RDS: GRANT rds_replication TO {role};)",
+        )
+    if not facts.may_make_temporary:
+        database = sql.Identifier(server.database).as_string(None)
+        yield Finding(
+            Severity.WARNING,
+            f"The role {server.role} may make no temporary tables, which the start of change data capture does to be "
+            "safe from chunks that are born meanwhile; it makes a large object instead, where it may.",
+            f"GRANT TEMPORARY ON DATABASE {database} TO {role};",
+        )
+
+
+def _publication(
+    cdc: Cdc, manage: ManagePublication, offered: Sequence[Relation], facts: ReplicationFacts
+) -> Iterator[Finding]:
+    followable = [relation.name for relation in offered if relation.kind in FOLLOWABLE]
+    publication = facts.publication
+    if publication is None:
+        if manage is not ManagePublication.FULL:
+            yield Finding(
+                Severity.BLOCKING,
+                f"There is no publication {cdc.publication}.",
+                f"{_create(cdc.publication, followable)} Or set timescaledb.manage_publication to full.",
+            )
+        return
+    yield from _operations(publication)
+    if facts.unlisted and manage is not ManagePublication.FULL:
+        none = len(facts.unlisted) == len(followable)
+        yield Finding(
+            Severity.BLOCKING if none else Severity.WARNING,
+            f"The publication {publication.name} does not list {_listed(facts.unlisted)}: their changes cannot be "
+            "followed.",
+            _add(publication.name, facts.unlisted, only=False),
+        )
+    yield from _missing(publication, manage, facts)
+    if facts.unsafe:
+        yield Finding(
+            Severity.WARNING,
+            f"The publication {publication.name} makes the application's UPDATE and DELETE fail on "
+            f"{_listed([identity.name for identity in facts.unsafe])}, which have no usable replica identity.",
+            " ".join(identity.remedy for identity in facts.unsafe[:NAMES_SHOWN]),
+        )
+
+
+def _operations(publication: Publication) -> Iterator[Finding]:
+    there = {"inserts": publication.inserts, "updates": publication.updates, "deletes": publication.deletes}
+    left_out = [word for word, published in there.items() if not published]
+    if left_out:
+        statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');")
+        yield Finding(
+            Severity.WARNING if publication.inserts else Severity.BLOCKING,
+            f"The publication {publication.name} does not publish {' and '.join(left_out)}.",
+            statement.format(sql.Identifier(publication.name)).as_string(None),
+        )
+    if publication.narrowed:
+        yield Finding(
+            Severity.WARNING,
+            f"The publication {publication.name} publishes only some columns of {_listed(publication.narrowed)}: they "
+            "cannot be followed.",
+            "Publish whole tables: ALTER PUBLICATION ... DROP TABLE, then ADD TABLE without a list of columns.",
+        )
+    if publication.filtered:
+        yield Finding(
+            Severity.WARNING,
+            f"The publication {publication.name} publishes only the rows of {_listed(publication.filtered)} that pass "
+            "its filter; the first load reads all of them.",
+        )
+
+
+def _missing(
+    publication: Publication, manage: ManagePublication, facts: ReplicationFacts
+) -> Iterator[Finding]:
+    if not facts.missing:
+        return
+    names = [chunk.name for chunk in facts.missing]
+    what = f"{len(names)} chunks are not in the publication {publication.name}: {_listed(names)}."
+    if manage is ManagePublication.OFF:
+        yield Finding(Severity.BLOCKING, what, _add(publication.name, names, only=True))
+    elif not publication.owned:
+        yield Finding(
+            Severity.BLOCKING,
+            f"{what} The role does not own the publication, so it cannot add them.",
+            f"{_add(publication.name, names, only=True)} Since TimescaleDB 2.25 the server can add new chunks itself: "
+            "ALTER DATABASE ... SET timescaledb.enable_chunk_auto_publication = on;",
+        )
+
+
+def _slot(
+    cdc: Cdc, manage: ManagePublication, server: ServerFacts, facts: ReplicationFacts
+) -> Iterator[Finding]:
+    if facts.slot is None and manage is ManagePublication.FULL:
+        return
+    for problem in slot_problems(cdc.replication_slot, facts.slot, server.database):
+        yield Finding(Severity.BLOCKING, problem.message, problem.remedy or "")
+
+
+def _markers(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
+    """What compression does that the stream does not show; the Apache edition does not compress."""
+    if server.license == "apache" or server.extension is None or facts.settings is None:
+        return
+    settings = facts.settings
+    if not any(settings.get(name) == "on" for name in MARKERS):
+        known = next((name for name in MARKERS if name in settings), None)
+        yield Finding(
+            Severity.BLOCKING,
+            "The server does not mark what compression and decompression write: living rows would be deleted downstream.",
+            f"ALTER SYSTEM SET {known} = on; SELECT pg_reload_conf();"
+            if known
+            else "Upgrade TimescaleDB to 2.16 or newer.",
+        )
+    hidden = [name for name in (DIRECT_DELETE, *DIRECT_COMPRESS) if settings.get(name) == "on"]
+    if hidden:
+        yield Finding(
+            Severity.WARNING,
+            f"Writes to compressed chunks can leave no trace of their rows in the log: {', '.join(hidden)}.",
+            " ".join(f"ALTER SYSTEM SET {name} = off;" for name in hidden) + " SELECT pg_reload_conf();",
+        )
+
+
+def _guarded(offered: Sequence[Relation]) -> Iterator[Finding]:
+    guarded = [relation.name for relation in offered if relation.guarded and relation.kind in FOLLOWABLE]
+    if guarded:
+        yield Finding(
+            Severity.WARNING,
+            f"The log knows neither row-level security nor column privileges: {_listed(guarded)} cannot be followed.",
+            "Choose full refresh for them, or let a role read them that may see all of them.",
+        )
+
+
+def _create(publication: str, names: Sequence[QualifiedName]) -> str:
+    tables = sql.SQL(", ").join(sql.Identifier(*name) for name in names[:NAMES_SHOWN])
+    statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {};").format(sql.Identifier(publication), tables)
+    return statement.as_string(None) + _more(names)
+
+
+def _add(publication: str, names: Sequence[QualifiedName], *, only: bool) -> str:
+    each = sql.SQL("ONLY {}") if only else sql.SQL("{}")
+    tables = sql.SQL(", ").join(each.format(sql.Identifier(*name)) for name in names[:NAMES_SHOWN])
+    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(sql.Identifier(publication), tables)
+    return statement.as_string(None) + _more(names)
+
+
+def _listed(names: Sequence[QualifiedName]) -> str:
+    return ", ".join(map(str, names[:NAMES_SHOWN])) + _more(names)
+
+
+def _more(names: Sequence[QualifiedName]) -> str:
+    return f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""

@@ -1,0 +1,350 @@
+"""Publications: whose changes the server sends, and how to add what is missing without hurting anybody.
+
+A hypertable in a publication says nothing about its chunks. `FOR TABLE` lists those that exist at the moment, a later
+one only where `timescaledb.enable_chunk_auto_publication` was on in the session that made it; a schema publishes the
+chunks that lie in it, and chunks lie in `_timescaledb_internal`. So coverage is a question about each chunk, and it is
+answered from `pg_publication_rel`, `pg_publication_namespace` and `puballtables` for any number of relations in one query
+(`pg_publication_tables` expands the whole publication each time).
+
+A table may be dropped, or added by somebody else, between our look and our ALTER. The statement then fails as a whole,
+so it is cut in halves until the one table stands alone, and there it is no error.
+
+A publication of updates or deletes makes the application's own UPDATE and DELETE fail (55000) on every table in it that
+has no usable replica identity: for example a hypertable without a primary key, or the hypertable behind a continuous
+aggregate, whose refresh deletes. We never create one over such a table, and name what would mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+import psycopg
+from psycopg import errors, sql
+
+from source_timescaledb.errors import ConfigurationError, ConnectorError, ContentionError
+from source_timescaledb.hypertables.model import QualifiedName
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.sqlstates import connector_error
+
+TABLES_AT_ONCE: Final = 500
+NAMES_SHOWN: Final = 10
+
+_SCHEMA_FORM: Final = 150_000
+"""PostgreSQL 15 brought schemas, row filters and column lists; older servers lack their catalogs."""
+
+_FACTS: Final = """
+SELECT p.oid::int8, p.pubname::text, pg_get_userbyid(p.pubowner)::text, pg_has_role(p.pubowner, 'USAGE'),
+       p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot
+FROM pg_catalog.pg_publication p WHERE p.pubname = {name}
+"""
+
+_SCHEMAS: Final = """
+SELECT n.nspname::text FROM pg_catalog.pg_publication_namespace s
+JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = %s ORDER BY 1
+"""
+
+_RESTRICTED: Final = """
+SELECT n.nspname::text, c.relname::text, r.prqual IS NOT NULL, r.prattrs IS NOT NULL
+FROM pg_catalog.pg_publication_rel r
+JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE r.prpubid = %s AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL) ORDER BY 1, 2
+"""
+
+_PUBLISHED: Final = """
+SELECT c.oid::int8 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_publication p ON p.oid = %(publication)s
+WHERE c.oid = ANY(%(oids)s::int8[]::oid[]) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+  AND (p.puballtables
+       OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
+       OR c.relispartition AND EXISTS (
+            SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a
+            JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = a.relid){by_schema})
+"""
+
+_BY_SCHEMA: Final = """
+       OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s
+                  WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)
+       OR c.relispartition AND EXISTS (
+            SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN pg_catalog.pg_class ac ON ac.oid = a.relid
+            JOIN pg_catalog.pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = ac.relnamespace)"""
+
+_CHUNKS: Final = """
+SELECT c.oid::int8, i.inhparent::int8, n.nspname::text, c.relname::text
+FROM pg_catalog.pg_inherits i
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'r' AND NOT c.relispartition
+ORDER BY c.oid
+"""
+
+_IDENTITIES: Final = """
+WITH RECURSIVE family AS (
+    SELECT o::oid AS oid, NULL::oid AS parent FROM unnest(%s::int8[]) o
+    UNION
+    SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN family f ON f.oid = i.inhparent),
+identity AS (
+    SELECT f.oid, f.parent, n.nspname::text AS schema, c.relname::text AS name, c.relreplident,
+           CASE c.relreplident
+                WHEN 'f' THEN true
+                WHEN 'n' THEN false
+                ELSE EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indimmediate
+                             AND (x.indisvalid OR c.relkind = 'p')
+                             AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END)
+           END AS usable,
+           (SELECT min(ic.relname)::text
+            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
+            WHERE x.indrelid = c.oid AND x.indisunique AND x.indimmediate AND x.indisvalid
+              AND x.indpred IS NULL AND x.indexprs IS NULL
+              AND NOT EXISTS (SELECT FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) k
+                              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k
+                              WHERE NOT a.attnotnull)) AS candidate
+    FROM family f JOIN pg_catalog.pg_class c ON c.oid = f.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p'))
+SELECT DISTINCT ON (oid) oid::int8, schema, name, relreplident::text, usable, candidate
+FROM identity i
+WHERE parent IS NULL OR (NOT usable AND NOT EXISTS (SELECT FROM identity p WHERE p.oid = i.parent AND NOT p.usable))
+ORDER BY oid, parent NULLS FIRST
+"""
+"""The relations asked for, and those below them that are worse off than their parents."""
+
+
+class Identity(Enum):
+    """How rows are told apart in the write-ahead log (`pg_class.relreplident`)."""
+
+    DEFAULT = "d"
+    NOTHING = "n"
+    FULL = "f"
+    INDEX = "i"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaIdentity:
+    """A relation's replica identity, and whether an UPDATE of it survives a publication of updates."""
+
+    oid: int
+    name: QualifiedName
+    identity: Identity
+    usable: bool
+    candidate: str | None
+    """A unique index over NOT NULL columns that could serve."""
+
+    @property
+    def remedy(self) -> str:
+        """The SQL that makes it usable; TimescaleDB (2.12 and later) passes it on to all chunks."""
+        table = _table(self.name).as_string(None)
+        if self.candidate is None:
+            return f"ALTER TABLE {table} REPLICA IDENTITY FULL;"
+        index = sql.Identifier(self.candidate).as_string(None)
+        return f"ALTER TABLE {table} REPLICA IDENTITY USING INDEX {index};"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication as the catalog has it."""
+
+    oid: int
+    name: str
+    owner: str
+    owned: bool
+    """Whether our role may alter it."""
+    all_tables: bool
+    inserts: bool
+    updates: bool
+    deletes: bool
+    truncates: bool
+    via_root: bool
+    """Whether a partition's changes are sent as its root's."""
+    schemas: tuple[str, ...] = ()
+    filtered: tuple[QualifiedName, ...] = ()
+    """Tables of which only some rows are published."""
+    narrowed: tuple[QualifiedName, ...] = ()
+    """Tables of which only some columns are published."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingChunk:
+    """A chunk of a hypertable that a publication does not publish."""
+
+    oid: int
+    hypertable: int
+    """The oid of its hypertable."""
+    name: QualifiedName
+
+
+def read_publication(connection: Connection, name: str) -> Publication | None:
+    """The facts of a publication, None where there is none. Raises psycopg errors as they come."""
+    row = connection.execute(sql.SQL(_FACTS).format(name=sql.Literal(name))).fetchone()
+    if row is None:
+        return None
+    publication = Publication(*row)
+    if connection.info.server_version < _SCHEMA_FORM:
+        return publication
+    schemas = connection.execute(_SCHEMAS, [publication.oid]).fetchall()
+    restricted = connection.execute(_RESTRICTED, [publication.oid]).fetchall()
+    return replace(
+        publication,
+        schemas=tuple(schema for (schema,) in schemas),
+        filtered=tuple(QualifiedName(schema, table) for schema, table, rows, _ in restricted if rows),
+        narrowed=tuple(QualifiedName(schema, table) for schema, table, _, columns in restricted if columns),
+    )
+
+
+def published(connection: Connection, publication: Publication, oids: Iterable[int]) -> set[int]:
+    """Which of the given tables have their changes published; a hypertable's answer is not that of its chunks.
+
+    Raises psycopg errors as they come.
+    """
+    by_schema = _BY_SCHEMA if connection.info.server_version >= _SCHEMA_FORM else ""
+    parameters = {"publication": publication.oid, "oids": list(oids)}
+    rows = connection.execute(_PUBLISHED.format(by_schema=by_schema).encode(), parameters).fetchall()
+    return {oid for (oid,) in rows}
+
+
+def missing_chunks(
+    connection: Connection, publication: Publication, hypertables: Iterable[int]
+) -> list[MissingChunk]:
+    """The chunks of hypertables, given by oid, whose changes are not published, in the order of their making.
+
+    Chunks in object storage are foreign tables, which nobody writes and no publication takes. Raises psycopg errors as
+    they come.
+    """
+    rows = connection.execute(_CHUNKS, [list(hypertables)]).fetchall()
+    covered = published(connection, publication, (row[0] for row in rows))
+    return [
+        MissingChunk(oid, hypertable, QualifiedName(schema, name))
+        for oid, hypertable, schema, name in rows
+        if oid not in covered
+    ]
+
+
+def add_tables(
+    connection: Connection,
+    publication: str,
+    tables: Sequence[QualifiedName],
+    *,
+    at_once: int = TABLES_AT_ONCE,
+) -> None:
+    """Add tables, each without what inherits from it; those already there or gone meanwhile are no error.
+
+    Rows that were written before the ALTER commits are not decoded: the caller waits for the barrier and reads them.
+
+    Args:
+        connection: a `Session.WRITING` one, in autocommit mode.
+        publication: its name.
+        tables: which.
+        at_once: how many in one statement, which locks them against maintenance, not against reads and writes.
+
+    Raises:
+        ConfigurationError: the role may not, with the SQL for somebody who may.
+        TransientError: maintenance holds a lock on one of them.
+        ConnectorError: as the server's reason deserves.
+    """
+    for first in range(0, len(tables), at_once):
+        _add(connection, publication, tables[first : first + at_once])
+
+
+def replica_identities(connection: Connection, oids: Iterable[int]) -> list[ReplicaIdentity]:
+    """The replica identities of tables, and of those below them that are unusable where the parent's is not.
+
+    Raises psycopg errors as they come.
+    """
+    rows = connection.execute(_IDENTITIES, [list(oids)]).fetchall()
+    return [
+        ReplicaIdentity(oid, QualifiedName(schema, name), Identity(setting), usable, candidate)
+        for oid, schema, name, setting, usable, candidate in rows
+    ]
+
+
+def unsafe_identities(connection: Connection, oids: Iterable[int]) -> list[ReplicaIdentity]:
+    """Those tables, and their chunks, on which UPDATE and DELETE would fail under a publication of them.
+
+    Raises psycopg errors as they come.
+    """
+    return [identity for identity in replica_identities(connection, oids) if not identity.usable]
+
+
+def create_publication(
+    connection: Connection,
+    name: str,
+    tables: Sequence[tuple[int, QualifiedName]],
+    *,
+    inserts_only: bool = False,
+) -> None:
+    """Make a publication of tables and all that inherits from them: for a hypertable, its chunks of this moment.
+
+    Args:
+        connection: a `Session.WRITING` one.
+        name: the publication's name.
+        tables: each by oid and name, at least one.
+        inserts_only: publish neither updates nor deletes, which is safe whatever the replica identities.
+
+    Raises:
+        ConfigurationError: the application's UPDATE or DELETE would fail on some of them, with the SQL that mends it;
+            or the role may not, with the SQL for somebody who may.
+        ContentionError: there is one of that name by now.
+        ConnectorError: as the server's reason deserves.
+    """
+    doing = f"Creating the publication {name}"
+    statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = {})").format(
+        sql.Identifier(name),
+        sql.SQL(", ").join(_table(table) for _, table in tables),
+        sql.SQL("'insert, truncate'" if inserts_only else "'insert, update, delete, truncate'"),
+    )
+    try:
+        unsafe = [] if inserts_only else unsafe_identities(connection, [oid for oid, _ in tables])
+        if unsafe:
+            raise _would_break(name, unsafe)
+        connection.execute(statement)
+    except errors.DuplicateObject:
+        raise ContentionError(f"{doing} failed: somebody else has made it meanwhile.") from None
+    except errors.InsufficientPrivilege as error:
+        raise _forbidden(error, doing, statement.as_string(connection)) from None
+    except psycopg.Error as error:
+        raise connector_error(error, doing) from None
+
+
+def _add(connection: Connection, publication: str, tables: Sequence[QualifiedName]) -> None:
+    try:
+        connection.execute(_addition(publication, tables))
+    except (errors.DuplicateObject, errors.UndefinedTable, errors.InvalidSchemaName):
+        if len(tables) > 1:
+            middle = len(tables) // 2
+            _add(connection, publication, tables[:middle])
+            _add(connection, publication, tables[middle:])
+    except errors.InsufficientPrivilege as error:
+        more = f" (and {len(tables) - NAMES_SHOWN} more tables)" if len(tables) > NAMES_SHOWN else ""
+        statement = _addition(publication, tables[:NAMES_SHOWN]).as_string(connection)
+        raise _forbidden(error, f"Adding tables to the publication {publication}", statement + more) from None
+    except psycopg.Error as error:
+        raise connector_error(error, f"Adding tables to the publication {publication}") from None
+
+
+def _addition(publication: str, tables: Sequence[QualifiedName]) -> sql.Composed:
+    return sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(
+        sql.Identifier(publication),
+        sql.SQL(", ").join(sql.SQL("ONLY {}").format(_table(name)) for name in tables),
+    )
+
+
+def _table(name: QualifiedName) -> sql.Identifier:
+    return sql.Identifier(*name)
+
+
+def _forbidden(error: psycopg.Error, doing: str, statement: str) -> ConnectorError:
+    plain = connector_error(error, doing)
+    return ConfigurationError(
+        plain.message,
+        remedy=f"Run as the owner of the publication and its tables, or as a superuser: {statement}",
+        detail=plain.detail,
+    )
+
+
+def _would_break(name: str, unsafe: Sequence[ReplicaIdentity]) -> ConfigurationError:
+    shown = [str(identity.name) for identity in unsafe[:NAMES_SHOWN]]
+    more = f" and {len(unsafe) - NAMES_SHOWN} more" if len(unsafe) > NAMES_SHOWN else ""
+    return ConfigurationError(
+        f"The publication {name} was not created: UPDATE and DELETE would then fail on tables without a usable replica "
+        f"identity: {', '.join(shown)}{more}.",
+        remedy=f"Run as their owner: {' '.join(identity.remedy for identity in unsafe[:NAMES_SHOWN])}",
+    )

@@ -1,0 +1,399 @@
+"""Replication slots: what they are, whether they may be used, and how they are made without waiting for ever.
+
+*Validation.* The server would not object to most of what is wrong. It raises a start position below `confirmed_flush`
+in silence and so skips what lies between; it takes one past the end of its own log and skips what will be written up to
+there (both measured). So the slot, the position that the state remembers and the server are compared here before the
+stream starts, and everything that is wrong is told at once.
+
+*Creation* waits for every transaction that is writing, and no timeout of the server ends that wait as a whole. We ask
+without blocking, look for the blockers from another connection when it takes too long, and cancel. A slot whose creation
+is cancelled does not exist; one that was ready in that very moment is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+from typing_extensions import Self
+
+from source_timescaledb.errors import ConfigurationError, ConnectorError, ContentionError, TransientError
+from source_timescaledb.lsn import Lsn
+from source_timescaledb.postgres.barrier import END_WRITERS, OpenWriter, named, open_writers
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.sqlstates import connector_error
+
+PLUGIN: Final = "pgoutput"
+POLL_SECONDS: Final = 0.02
+CANCEL_SECONDS: Final = 5.0
+
+LIMITS: Final = {
+    "wal_removed": "max_slot_wal_keep_size",
+    "rows_removed": "hot_standby_feedback",
+    "wal_level_insufficient": "wal_level",
+    "idle_timeout": "idle_replication_slot_timeout",
+}
+"""The setting behind each `invalidation_reason` (PostgreSQL manual, pg_replication_slots)."""
+
+START_OVER: Final = (
+    "Drop the slot, make it again and clear the state of the connection, or choose Re-sync data in the setting "
+    "invalid_cdc_cursor_position_behavior."
+)
+
+
+class ChangesGoneError(ConfigurationError):
+    """The changes since the state's position can never be had from here: only reading everything again helps."""
+
+
+class SlotInvalidatedError(ChangesGoneError):
+    """The server has given the slot up: it can never be read again."""
+
+
+class UndecodableSlotError(ConfigurationError):
+    """The server fails to decode what the slot stands before, and would do so every time."""
+
+
+class SlotActiveError(ContentionError):
+    """Another process reads the slot; the message has its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalPoint:
+    """A position in the write-ahead log, and in whose: where a server stands now, or where a state does."""
+
+    system: str
+    """The cluster's identity; empty where it is unknown."""
+    timeline: int
+    lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A row of `pg_replication_slots`; what a version of the server does not know has its default."""
+
+    name: str
+    plugin: str
+    """Empty for a physical slot."""
+    database: str
+    temporary: bool
+    active_pid: int | None
+    restart_lsn: Lsn | None
+    confirmed_flush: Lsn | None
+    wal_status: str
+    """`reserved`, `extended`, `unreserved` or `lost`; empty where the server cannot say."""
+    invalidation_reason: str
+    """PostgreSQL 17 and later; the older ones know only the first and the second."""
+    safe_wal_size: int | None
+    """Bytes that may be written before the slot is in danger; negative once it is. None without a limit."""
+    two_phase: bool
+    failover: bool
+    """Whether a standby takes the slot over (PostgreSQL 17 and later)."""
+    synced: bool
+    """Whether it is such a copy on a standby."""
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """Read a row as JSON."""
+        lost = row.get("wal_status") == "lost"
+        conflicting = "rows_removed" if row.get("conflicting") else ""
+        return cls(
+            name=row["slot_name"],
+            plugin=row["plugin"] or "",
+            database=row["database"] or "",
+            temporary=row["temporary"],
+            active_pid=row["active_pid"],
+            restart_lsn=_lsn(row["restart_lsn"]),
+            confirmed_flush=_lsn(row["confirmed_flush_lsn"]),
+            wal_status=row.get("wal_status") or "",
+            invalidation_reason=row.get("invalidation_reason")
+            or conflicting
+            or ("wal_removed" if lost else ""),
+            safe_wal_size=row.get("safe_wal_size"),
+            two_phase=row.get("two_phase") or False,
+            failover=row.get("failover") or False,
+            synced=row.get("synced") or False,
+        )
+
+
+def read_slot(connection: Connection, name: str) -> Slot | None:
+    """What the server says of a slot, None where there is none; on any connection. Raises psycopg errors."""
+    query = sql.SQL("SELECT to_jsonb(s) FROM pg_catalog.pg_replication_slots s WHERE slot_name = {}")
+    row = connection.execute(query.format(sql.Literal(name))).fetchone()
+    return Slot.from_row(row[0]) if row else None
+
+
+def identify(connection: Connection) -> WalPoint:
+    """Where the server stands now, asked on a replication connection. Raises psycopg errors as they come.
+
+    On a primary the position is where it writes next: it is never behind one that a state got from it, where the
+    flushed one that IDENTIFY_SYSTEM tells can be, by the header of a page.
+    """
+    row = connection.execute("IDENTIFY_SYSTEM").fetchone()
+    insert = connection.execute(
+        "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END"
+    ).fetchone()
+    assert row is not None
+    assert insert is not None
+    return WalPoint(row[0], row[1], Lsn.parse(insert[0] or row[2]))
+
+
+def slot_problems(
+    name: str, slot: Slot | None, database: str, kept: WalPoint | None = None
+) -> list[ConnectorError]:
+    """All that keeps a slot from being read from the position that the state has kept, if there is one.
+
+    Among them ChangesGoneError, SlotInvalidatedError (which says which setting), and SlotActiveError with the process
+    that reads it.
+    """
+    if slot is None:
+        return [_missing(name, kept)]
+    return [*_unfit(slot, database), *_unreachable(slot, kept), *_busy(slot)]
+
+
+def server_problems(here: WalPoint, kept: WalPoint) -> list[ConnectorError]:
+    """All that tells that a state does not continue on this server: another one, a failover, a restored backup."""
+    if kept.system and here.system != kept.system:
+        return [
+            ConfigurationError(
+                f"The state belongs to another server: its system identifier is {kept.system}, this one's "
+                f"{here.system}.",
+                remedy="Connect to the server that the state comes from, or clear the state of the connection.",
+            )
+        ]
+    if here.timeline != kept.timeline:
+        what = (
+            f"has changed its timeline from {kept.timeline} to {here.timeline}: it was a standby or was restored, and "
+            "may have lost changes that were read, or have others in their place"
+        )
+    elif here.lsn < kept.lsn:
+        what = f"has written no more than {here.lsn} and the state stands at {kept.lsn}: it was set back to the past"
+    else:
+        return []
+    return [
+        ConfigurationError(
+            f"The server {what}.", remedy="Clear the state of the connection to read all again."
+        )
+    ]
+
+
+def create_slot(
+    replication: Connection,
+    watching: Connection,
+    name: str,
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Lsn:
+    """Make a logical slot for pgoutput and return its consistent point.
+
+    Args:
+        replication: a `Session.REPLICATION` connection; closed if it cannot be freed again.
+        watching: another connection, to see what the creation waits for.
+        name: the slot's name.
+        seconds: how long open writers are waited for.
+        clock: a monotonic clock in seconds.
+        sleep: takes seconds.
+
+    Raises:
+        TransientError: writers are still open; they are named. ContentionError if somebody else made the slot first.
+        ConnectorError: as the server's reason deserves.
+    """
+    doing = f"Creating the replication slot {name}"
+    try:
+        result, blockers = _answer_or_blockers(replication, watching, name, seconds, clock, sleep)
+        if result is None:
+            result = _cancelled(replication, clock, sleep)
+    except psycopg.Error as error:
+        raise connector_error(error, doing) from None
+    if result is not None and result.status == ExecStatus.TUPLES_OK:
+        return _consistent_point(result)
+    if result is None or blockers is not None:
+        raise TransientError(
+            f"{doing} has to wait until transactions that are open have ended, and after {seconds:g} seconds it was "
+            f"still waiting for {named(blockers or [])}.",
+            remedy=END_WRITERS,
+        )
+    refusal = failure(result)
+    if isinstance(refusal, errors.DuplicateObject):
+        raise ContentionError(f"{doing} failed: somebody else has made it meanwhile.")
+    raise connector_error(refusal, doing)
+
+
+def drop_slot(connection: Connection, name: str) -> None:
+    """Drop a slot; one that is gone already is no error.
+
+    Raises:
+        SlotActiveError: a process reads it; named.
+        ConnectorError: as the server's reason deserves.
+    """
+    statement = sql.SQL("SELECT pg_catalog.pg_drop_replication_slot({})").format(sql.Literal(name))
+    try:
+        connection.execute(statement)
+    except errors.UndefinedObject:
+        return
+    except psycopg.Error as error:
+        raise slot_error(error, f"Dropping the replication slot {name}") from None
+
+
+def answer(
+    server: PGconn, *, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> PGresult | None:
+    """The answer to a command that was sent, None if there is none after so many seconds. Raises psycopg errors."""
+    give_up = clock() + seconds
+    answered = None
+    while True:
+        server.flush()
+        server.consume_input()
+        while not server.is_busy():
+            result = server.get_result()
+            if result is None or result.status == ExecStatus.COPY_BOTH:
+                return answered if result is None else result
+            answered = result
+        if clock() >= give_up:
+            return None
+        sleep(POLL_SECONDS)
+
+
+def failure(result: PGresult) -> psycopg.Error:
+    """What a failed command amounts to; libpq makes up a result without SQLSTATE when it loses the connection."""
+    if result.error_field(DiagnosticField.SQLSTATE) is None:
+        return psycopg.OperationalError("the connection was lost")
+    return errors.error_from_result(result, encoding="utf-8")
+
+
+def slot_error(error: psycopg.Error, doing: str) -> ConnectorError:
+    """As `connector_error`, with a kind of its own for a slot that another process reads."""
+    plain = connector_error(error, doing)
+    if isinstance(error, errors.ObjectInUse):
+        return SlotActiveError(plain.message, remedy=_ACTIVE, detail=plain.detail)
+    return plain
+
+
+def invalidated(slot: Slot) -> SlotInvalidatedError:
+    """The error for a slot that the server has given up."""
+    setting = LIMITS.get(slot.invalidation_reason, "")
+    return SlotInvalidatedError(
+        f"The server has invalidated the replication slot {slot.name} ({slot.invalidation_reason}"
+        f"{f', see the setting {setting}' if setting else ''}): the changes since the last sync can no longer be read.",
+        remedy=f"{f'Mend the setting {setting} or sync more often. ' if setting else ''}{START_OVER}",
+    )
+
+
+_ACTIVE: Final = "One slot serves one connection: end the other reader, or wait until it has gone."
+
+
+def _missing(name: str, kept: WalPoint | None) -> ConnectorError:
+    make = f"SELECT pg_create_logical_replication_slot('{name}', '{PLUGIN}')"
+    if kept is None:
+        return ConfigurationError(
+            f"The replication slot {name} does not exist.",
+            remedy=f"Create it: {make}; or set timescaledb.manage_publication to full.",
+        )
+    return ChangesGoneError(
+        f"The replication slot {name} does not exist any more: the changes since {kept.lsn} cannot be read.",
+        remedy=f"Create it again ({make}) and clear the state of the connection, or choose Re-sync data in the setting "
+        "invalid_cdc_cursor_position_behavior.",
+    )
+
+
+def _unfit(slot: Slot, database: str) -> list[ConnectorError]:
+    """What a slot is by its making, and why that cannot serve us."""
+    another = "Drop it and make another, or name another in the setting replication_slot."
+    if not slot.plugin:
+        return [ConfigurationError(f"The replication slot {slot.name} is a physical one.", remedy=another)]
+    faults = {
+        f"was made with the plugin {slot.plugin}, not {PLUGIN}": slot.plugin != PLUGIN,
+        f"belongs to the database {slot.database}, not {database}": slot.database != database,
+        "is a temporary one and will end with its session": slot.temporary,
+    }
+    return [
+        ConfigurationError(f"The replication slot {slot.name} {fault}.", remedy=another)
+        for fault, present in faults.items()
+        if present
+    ]
+
+
+def _unreachable(slot: Slot, kept: WalPoint | None) -> list[ConnectorError]:
+    if slot.invalidation_reason:
+        return [invalidated(slot)]
+    if kept is None or slot.confirmed_flush is None or kept.lsn >= slot.confirmed_flush:
+        return []
+    return [
+        ChangesGoneError(
+            f"The state stands at {kept.lsn}, but the replication slot {slot.name} begins at {slot.confirmed_flush}: it "
+            "was made again, or another reader has moved it, and the changes between are gone.",
+            remedy=START_OVER,
+        )
+    ]
+
+
+def _busy(slot: Slot) -> list[ConnectorError]:
+    if slot.active_pid is None:
+        return []
+    return [
+        SlotActiveError(
+            f"The replication slot {slot.name} is being read by process {slot.active_pid}.", remedy=_ACTIVE
+        )
+    ]
+
+
+def _answer_or_blockers(
+    replication: Connection,
+    watching: Connection,
+    name: str,
+    seconds: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> tuple[PGresult | None, list[OpenWriter] | None]:
+    """The server's answer to the wish for a slot, or, where none comes in time, whom it waits for."""
+    # The old spelling of (SNAPSHOT 'nothing'), which PostgreSQL 14 knows and 18 still takes.
+    command = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(
+        sql.Identifier(name)
+    )
+    server = replication.pgconn
+    server.send_query(command.as_bytes(replication))
+    try:
+        result = answer(server, seconds=seconds, clock=clock, sleep=sleep)
+        return result, None if result is not None else _blockers(watching, server.backend_pid)
+    except BaseException:
+        # The server would go on, and leave a slot behind that keeps WAL and that nobody knows of.
+        _cancelled(replication, clock, sleep)
+        raise
+
+
+def _blockers(watching: Connection, pid: int) -> list[OpenWriter]:
+    row = watching.execute("SELECT pg_blocking_pids(%s)", [pid]).fetchone()
+    pids = row[0] if row else []
+    return [writer for writer in open_writers(watching) if writer.pid in pids]
+
+
+def _cancelled(
+    replication: Connection, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> PGresult | None:
+    """End the command under way; what it still answered. The connection is closed where even that does not end it."""
+    result = None
+    try:
+        replication.cancel_safe(timeout=CANCEL_SECONDS)
+        result = answer(replication.pgconn, seconds=CANCEL_SECONDS, clock=clock, sleep=sleep)
+    except psycopg.Error:
+        pass
+    finally:
+        if result is None:
+            replication.close()
+    return result
+
+
+def _consistent_point(result: PGresult) -> Lsn:
+    value = result.get_value(0, 1)
+    assert value is not None
+    return Lsn.parse(value.decode())
+
+
+def _lsn(text: str | None) -> Lsn | None:
+    return Lsn.parse(text) if text else None
