@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench servers lock clean
+.PHONY: help demo test lint format bench oracle servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ demo: $(READY) ## A server, a year of flights, a sync killed half way and resume
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: $(READY) servers lint ## Lint, then all tests against real servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check
@@ -34,6 +34,9 @@ format: $(READY) ## Let ruff mend and format
 bench: $(READY) ## Measure against COPY, pg_recvlogical and the peers
 	$(BIN)/python -m benchmarks
 
+oracle: $(READY) ## Random writers against syncs that are cut and killed: what was told must equal the source (SEEDS=200)
+	$(BIN)/python -m oracle --kills $(if $(SEEDS),--seeds $(SEEDS))
+
 servers: $(READY) ## Prepare the test servers, so that the rest works offline
 	@$(BIN)/python -m testkit prepare
 
@@ -46,4 +49,4 @@ lock: ## Renew the locks after a change in pyproject.toml (needs uv; UPGRADE=1 t
 	printf 'poetry-core>=2.0\nsetuptools\n' | $(LOCK) --constraints requirements.lock - -o requirements-build.lock
 
 clean: ## Remove what was made here; the cache stays
-	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .tmp
+	rm -rf $(VENV) demo-output oracle-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .tmp

@@ -52,6 +52,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(fixture, parameters or [nothing], scope="session", indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module on one server together where workers share the work (pytest-xdist).
+
+    So a worker makes what a module shares once, and changes from one server to the next once.
+    """
+    for item in items:
+        parameters = (
+            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        )
+        labels = [one.label for one in parameters.values() if isinstance(one, Candidate)]
+        item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *labels])))
+
+
 @pytest.fixture(scope="session")
 def candidate(request: pytest.FixtureRequest) -> Candidate:
     """The server to run on; a fixture, so that pytest runs all tests of one server before those of the next."""

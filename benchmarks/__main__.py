@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.changes import measure_changes
 from benchmarks.chunks import measure_chunks
 from benchmarks.measuring import Bench, ServerClock
 from benchmarks.plot import draw_chunks, draw_contests
@@ -68,12 +69,13 @@ def run(root: Root, sizes: Sizes, output: Path, command: str) -> None:
         bench = Bench(Path(workdir), ServerClock(server.process).seconds, idle_runs=min(3, sizes.rounds))
         measured = contests(server, bench, sizes, _tell)
         chunks = measure_chunks(server, bench, sizes, _tell)
+        changes = measure_changes(server, bench, sizes, _tell)
     plots = output / "benchmarks"
     plots.mkdir(parents=True, exist_ok=True)
     caption = f"{where.server}; connector {where.connector}; {where.date}"
     draw_contests(measured, plots / "snapshot.svg", caption)
     draw_chunks(chunks.many, plots / "chunks.svg", caption)
-    (output / "benchmarks.md").write_text(page(where, measured, chunks))
+    (output / "benchmarks.md").write_text(page(where, measured, chunks, changes))
     _tell(f"written: {output / 'benchmarks.md'}")
 
 

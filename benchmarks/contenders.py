@@ -33,14 +33,14 @@ MORE_LINES: Final = 1000
 class Contender:
     """A program that reads `rows` rows; `idle` is a command of it that does nothing but start.
 
-    It may print as many lines besides as there are `chunks`, for each of which the connector tells its state.
+    It may print `more_lines` besides, as states for each of many chunks.
     """
 
     name: str
     command: Command
     idle: Command
     rows: int
-    chunks: int = 0
+    more_lines: int = 0
 
     def run(self, bench: Bench) -> Run:
         """Read once.
@@ -52,7 +52,7 @@ class Contender:
 
     def judged(self, measured: Measured, bench: Bench) -> Run:
         """The run that was measured, if it printed what it should. Raises KitError otherwise."""
-        if not self.rows <= measured.lines <= self.rows + self.rows // 50 + self.chunks + MORE_LINES:
+        if not self.rows <= measured.lines <= self.rows + self.rows // 50 + self.more_lines + MORE_LINES:
             raise KitError(f"{self.name} printed {measured.lines} lines for {self.rows} rows.")
         return Run(self.rows, measured.output, measured.cost, bench.idle(self.idle))
 
@@ -86,34 +86,37 @@ def connector(
 ) -> Contender:
     """The connector with so many readers, reading completely what a catalog configures, in so many chunks."""
     config = database.config(timescaledb={"parallel_chunks": readers, **timescaledb})
-    files = ("--config", _file(workdir, config), "--catalog", _file(workdir, catalog))
+    files = ("--config", file_of(workdir, config), "--catalog", file_of(workdir, catalog))
     name = f"connector, {readers} reader{'s' if readers > 1 else ''}"
-    return Contender(name, _python(*COMMAND, "read", *files), _python(*COMMAND, "spec"), rows, chunks)
+    return Contender(name, python(*COMMAND, "read", *files), python(*COMMAND, "spec"), rows, chunks)
 
 
-def discover(database: Database, workdir: Path) -> Command:
+def discover(database: Database, workdir: Path, **settings: Any) -> Command:
     """The connector's `discover`."""
-    return _python(*COMMAND, "discover", "--config", _file(workdir, database.config()))
+    return python(*COMMAND, "discover", "--config", file_of(workdir, database.config(**settings)))
 
 
-def catalog_of(bench: Bench, database: Database, table: str) -> Json:
-    """A catalog that configures one table, as the connector discovers it."""
-    found = bench.measure(discover(database, bench.workdir), keep=True).kept.splitlines()
-    return configured_catalog(Output(found).catalog, streams=[table])
+def catalog_of(
+    bench: Bench, database: Database, table: str, sync_mode: str = "full_refresh", **settings: Any
+) -> Json:
+    """A catalog that configures one table, as the connector discovers it under these settings."""
+    found = bench.measure(discover(database, bench.workdir, **settings), keep=True).kept.splitlines()
+    return configured_catalog(Output(found).catalog, sync_mode, streams=[table])
 
 
 def stock(database: Database, workdir: Path, catalog: Json, table: str, rows: int) -> Contender:
     """The stock source, reading the first rows of one table."""
     config = {**database.config(), "table": table, "limit": rows}
-    files = ("--config", _file(workdir, config), "--catalog", _file(workdir, catalog))
-    return Contender(STOCK, _python(*STOCK_COMMAND, "read", *files), _python(*STOCK_COMMAND, "spec"), rows)
+    files = ("--config", file_of(workdir, config), "--catalog", file_of(workdir, catalog))
+    return Contender(STOCK, python(*STOCK_COMMAND, "read", *files), python(*STOCK_COMMAND, "spec"), rows)
 
 
-def _python(*words: str) -> Command:
+def python(*words: str) -> Command:
+    """A program of this interpreter, with this repository's modules."""
     return Command(words, {"PYTHONPATH": str(REPOSITORY)})
 
 
-def _file(workdir: Path, content: Json) -> str:
+def file_of(workdir: Path, content: Json | list[Json]) -> str:
     """The path of a new file with this content, which only we can read."""
     path = workdir / f"{len(list(workdir.iterdir()))}.json"
     path.touch(mode=0o600)

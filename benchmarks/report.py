@@ -70,7 +70,22 @@ runs, but for the longest transaction, which is the longest of all.
 """
 
 
-def page(surroundings: Surroundings, contests: Sequence[Contest], chunks: Chunks) -> str:
+CHANGES: Final = """
+## Changes, beside `pg_recvlogical`
+
+Both decode the same write-ahead log, each from a copy of the same slot, in turns ({rounds} rounds). `pg_recvlogical`
+prints the messages of pgoutput as they come; the connector decodes them, asks for each row whether it is news, and prints
+RECORD lines. Times `pg_recvlogical`:
+
+{ratios}
+
+{figures}
+"""
+
+
+def page(
+    surroundings: Surroundings, contests: Sequence[Contest], chunks: Chunks, changes: Sequence[Contest]
+) -> str:
     """The whole page."""
     many, recent = chunks.many, chunks.recent
     return "".join(
@@ -94,6 +109,7 @@ def page(surroundings: Surroundings, contests: Sequence[Contest], chunks: Chunks
                 rounds=len(chunks.huge.runs),
                 table=_huge(chunks.huge),
             ),
+            CHANGES.format(rounds=changes[0].rounds, ratios=_ratios(changes), figures=_figures(changes)),
         )
     )
 

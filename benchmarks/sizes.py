@@ -29,6 +29,8 @@ class Sizes:
     """Rows in each of the many chunks."""
     huge_chunk_rows: int = 5_000_000
     """Rows of three columns in one chunk."""
+    change_rows: int = 500_000
+    """Rows inserted and decoded, for each size of transactions."""
 
 
 QUICK = Sizes(
@@ -43,5 +45,6 @@ QUICK = Sizes(
     many_chunks=30,
     rows_per_chunk=2,
     huge_chunk_rows=20_000,
+    change_rows=200,
 )
 """Sizes that show whether the command works, and nothing else."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import psycopg.pq
 
+from testkit.cluster import Cluster
 from testkit.connector import REPOSITORY
-from testkit.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Surroundings:
     """The load average when it began."""
 
 
-def surroundings(server: Server, command: str, now: datetime) -> Surroundings:
+def surroundings(server: Cluster, command: str, now: datetime) -> Surroundings:
     """Ask the server, the interpreter and the system."""
     with server.connect() as connection:
         (postgres,) = connection.execute("SHOW server_version").fetchone() or ("",)

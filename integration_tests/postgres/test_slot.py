@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from integration_tests.postgres.test_connection import settings
-from source_timescaledb.errors import ConfigurationError, ConnectorError, ContentionError, TransientError
+from source_timescaledb.errors import ConfigurationError, ContentionError, TransientError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import Connection, Session, open_connection
 from source_timescaledb.postgres.slot import (
@@ -129,13 +129,13 @@ def test_a_slot_that_somebody_else_has_made_meanwhile_is_contention(
         make(replication, watching, name)
 
 
-def test_a_server_without_room_for_slots_is_transient_and_names_the_setting(root: Root) -> None:
+def test_a_server_that_allows_no_slots_is_a_configuration_error_that_names_the_setting(root: Root) -> None:
     with Server(root, settings={"max_replication_slots": 0}) as server, server.database() as database:
         database.grant_replication()
         with (
             open_connection(settings(database), "test", Session.REPLICATION) as replication,
             open_connection(settings(database), "watch") as watching,
-            pytest.raises(ConnectorError, match="max_replication_slots"),
+            pytest.raises(ConfigurationError, match="max_replication_slots"),
         ):
             make(replication, watching, "any")
 

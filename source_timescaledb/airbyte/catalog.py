@@ -23,7 +23,7 @@ from airbyte_cdk.models import (
 )
 
 from source_timescaledb.cdc.followed import DELETED_AT, LSN, UPDATED_AT
-from source_timescaledb.cdc.preparation import FOLLOWABLE
+from source_timescaledb.cdc.preparation import FOLLOWABLE, check_followable
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
@@ -194,6 +194,7 @@ def request(
         )
     _check_dedup(configured, relation)
     if following and relation.kind in FOLLOWABLE and configured.sync_mode is SyncMode.incremental:
+        check_followable(relation)
         mode, cursor = Mode.CHANGES, None
     else:
         mode, cursor = _mode(configured, relation)

@@ -41,8 +41,9 @@ from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.cdc.changes import Batch, Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Coverage
-from source_timescaledb.cdc.database import LiveCatalog, LiveLookup
+from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
 from source_timescaledb.cdc.followed import FollowedStream, cdc_fields
+from source_timescaledb.cdc.preparation import check_sent
 from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.config.replication import LsnCommitBehaviour
@@ -51,7 +52,6 @@ from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import (
-    Connection,
     ConnectionSettings,
 )
 from source_timescaledb.postgres.replication import ReplicationStream
@@ -61,7 +61,6 @@ from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Result
 from source_timescaledb.snapshot.held import LineFormat, record_start
 from source_timescaledb.state.codec import FollowedStates, encode_followed
 from source_timescaledb.state.model import FollowedState, LogPosition
-from source_timescaledb.types.money import MONEY_QUERY, MoneyFormat, money_format_from_row
 
 ROUND_SECONDS: Final = 5.0
 STATE_SECONDS: Final = 1.0
@@ -101,6 +100,7 @@ class _Stream:
             relation=self.request.relation.oid,
             complete=self.followed.coverage.complete,
             progress=plan.progress if plan is not None else None,
+            exposed=self.followed.coverage.exposed,
         )
 
 
@@ -186,8 +186,10 @@ class Following:
         for request in self._requests:
             opening = open_followed(self._session, request, before.get(request.name))
             types = {column.name: column for column in request.relation.columns}
+            known = before.get(request.name)
+            exposed = known is not None and (left_open or known.exposed)  # a new stream has told no rows yet
             coverage = Coverage(
-                opening.plan, self._ground.skipped, unfiltered=left_open and bool(request.relation.key)
+                opening.plan, self._ground.skipped, exposed=exposed and bool(request.relation.key)
             )
             followed = FollowedStream(
                 request.relation,
@@ -196,6 +198,7 @@ class Following:
                 coverage,
             )
             self._streams.append(_Stream(request, opening, followed))
+        self._ground.publish_chunks()
 
     def _estimates(self) -> Emission:
         for stream in self._streams:
@@ -205,8 +208,12 @@ class Following:
     def _connect(self, start: Lsn) -> None:
         session = self._session
         followed = [stream.followed for stream in self._streams]
+        publication = self._ground.cdc.publication
+        session.ask(
+            lambda connection: check_sent(connection, publication, followed), "Looking for generated columns"
+        )
         catalog = LiveCatalog(session.ask, followed, session.extension)
-        currency = session.ask(_currency, "Asking for the currency")
+        currency = session.ask(read_currency, "Asking for the currency")
 
         def line_start(stream: FollowedStream) -> bytes:
             return record_start(stream.name, now_milliseconds())
@@ -295,7 +302,8 @@ class Following:
         late = self._session.clock() - self._started >= hours * 3600
         if late:
             self._session.logger.warning(
-                "The first load has taken %d hours (initial_load_timeout_hours): the next sync goes on with it.", hours
+                "The first load has taken %d hours (initial_load_timeout_hours): the next sync goes on with it.",
+                hours,
             )
         return late
 
@@ -389,9 +397,3 @@ class Following:
                     stream.name,
                     stream.followed.truncated,
                 )
-
-
-def _currency(connection: Connection) -> MoneyFormat:
-    row = connection.execute(MONEY_QUERY).fetchone()
-    assert row is not None
-    return money_format_from_row((int(row[0]), str(row[1])))

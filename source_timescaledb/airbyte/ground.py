@@ -20,7 +20,6 @@ from source_timescaledb.airbyte.session import Session
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Skipped
 from source_timescaledb.cdc.preparation import (
-    check_followable,
     check_server,
     prepare_publication,
     prepare_slot,
@@ -98,7 +97,11 @@ class Ground:
         return self._start(clock)
 
     def publish_chunks(self) -> None:
-        """Add the chunks that are missing in the publication. Raises ConnectorError."""
+        """Add the chunks that are missing in the publication, and wait for those who were writing to them.
+
+        Call it after the chunks are listed that will be read: so each of those is published before it is read.
+        Raises ConnectorError.
+        """
         publication, manage = self._publication, self._session.configuration.timescaledb.manage_publication
         assert publication is not None
         added = self._write(
@@ -107,6 +110,7 @@ class Ground:
         )
         if added:
             self._session.logger.info("%d chunks were added to the publication %s.", added, publication.name)
+            self.barrier()
 
     def barrier(self) -> None:
         """Wait for all that is being written: no slice may be read in a snapshot that does not see it."""
@@ -155,14 +159,20 @@ class Ground:
                 "Changes cannot be followed while hypertables are read in one query (timescaledb.chunk_by_chunk is off).",
                 remedy="Turn timescaledb.chunk_by_chunk on, or choose the update method Standard.",
             )
-        for relation in self._relations:
-            check_followable(relation)
+        if session.replica:
+            raise ConfigurationError(
+                "Slices cannot be read from a replica while changes are followed: its snapshots do not tell which "
+                "transactions they see.",
+                remedy="Remove timescaledb.replica_host, or choose the update method Standard.",
+            )
 
     def _beat(self) -> None:
         """Run what the user wants to be run at the start of each sync."""
         query = self.cdc.heartbeat_action_query
         if query.strip():
-            self._write(lambda connection: connection.execute(query.encode()), "Running heartbeat_action_query")
+            self._write(
+                lambda connection: connection.execute(query.encode()), "Running heartbeat_action_query"
+            )
 
     def _prepare_publication(self) -> None:
         session = self._session

@@ -13,7 +13,7 @@ Rows between compression markers are TimescaleDB's own and change nothing for th
 
 An UPDATE is judged by halves. Its old row and its new one can lie in different slices, of which one is read and the other
 is not; each half is news or not by its own slice. Where the key changes, the old key's row is deleted downstream and the
-new one's inserted; otherwise only the new row is told.
+new one's inserted; otherwise only the new row is told. Without a key the whole row is one: every UPDATE is told as both.
 
 A large value that an UPDATE leaves alone is not sent. The old row holds it under REPLICA IDENTITY FULL; otherwise it is
 looked up by key, in a snapshot that sees the transaction (`Lookup`), and the lines wait for it in their batch. A row that
@@ -81,6 +81,12 @@ class Wanted:
     xid: int
     row: TupleData
     """The new row; its `key` is known."""
+
+    @property
+    def positions(self) -> list[int]:
+        """Which of its columns: those that are shown."""
+        shown = {field.position for field in self.route.fields}
+        return [at for at, value in enumerate(self.row) if value is UNCHANGED and at in shown]
 
 
 class Lookup(Protocol):
@@ -240,7 +246,7 @@ class Changes:
             case Commit() as commit:
                 return self._commit(commit)
             case Relation() as relation:
-                self._router.describe(relation)
+                self._router.describe(relation, self._transaction.xid)
             case Update() as update:
                 self._update(update, message[_OID], start)
             case Delete() as delete:
@@ -268,23 +274,26 @@ class Changes:
         route = self._router.route(oid)
         if route is None or self._transaction.markers.inside:
             return
-        new = _completed(update)
-        old = _old_row(update, new)
+        new = _completed(update, route)
+        old = update.old
         xid = self._transaction.xid
-        moved = bool(route.key) and old is not None and route.key_of(old) != route.key_of(new)
-        if moved and old is not None and route.is_news(xid, old):
+        if old is not None and route.tells_key and route.moves(old, new) and route.is_news(xid, old):
             self._emit(route, old, start, deleted=True)
         if route.is_news(xid, new):
+            route.check(old=True)
             self._emit(route, new, start)
 
     def _delete(self, delete: Delete, oid: bytes, start: int) -> None:
         route = self._router.route(oid)
         if route is None or self._transaction.markers.inside:
             return
+        if not route.tells_key and route.judge is not Verdict.UNREAD:
+            route.check(old=True)
         if route.is_news(self._transaction.xid, delete.old):
             self._emit(route, delete.old, start, deleted=True)
 
     def _emit(self, route: Route, row: TupleData, start: int, *, deleted: bool = False) -> None:
+        route.check()
         now = self._clock.tick(start)
         route.owner.stream.emitted += 1
         if UNCHANGED in row and any(
@@ -326,7 +335,7 @@ class Changes:
             route = self._router.route(oid.to_bytes(4, "big"))
             if route is None or route.owner.stream in hit:
                 continue
-            if route.judge is not Verdict.UNREAD:
+            if route.loses(self._transaction.xid):
                 hit.append(route.owner.stream)
         for stream in hit:
             stream.truncated += 1
@@ -357,28 +366,26 @@ class Changes:
         return batch
 
 
-def _completed(update: Update) -> TupleData:
-    """The new row, with the values that it left alone from the old one where that is whole."""
-    if update.old_kind is not OldKind.FULL or update.old is None:
+def _completed(update: Update, route: Route) -> TupleData:
+    """The new row, with the values that it left alone from the old one as far as that is known.
+
+    An old row that is only a key has it all when a large value is part of the key (heapam.c, ExtractReplicaIdentity).
+    """
+    if update.old is None or UNCHANGED not in update.new:
         return update.new
-    return tuple(old if new is UNCHANGED else new for old, new in zip(update.old, update.new, strict=True))
-
-
-def _old_row(update: Update, new: TupleData) -> TupleData | None:
-    """The row before, as far as it is known; the new one tells all of it that a route asks for if no key was sent."""
-    return new if update.old_kind is OldKind.NONE else update.old
+    whole = update.old_kind is OldKind.FULL
+    columns = route.relation.columns
+    return tuple(
+        old if new is UNCHANGED and (whole or column.is_key) else new
+        for old, new, column in zip(update.old, update.new, columns, strict=True)
+    )
 
 
 def _filled(wanted: Wanted, values: Mapping[int, bytes | None] | None) -> tuple[TupleData, list[str]]:
     """The row with the values that were found, and the names of the columns whose values are not to be had."""
     found = values or {}
+    columns = wanted.route.relation.columns
     row = tuple(
         found.get(position) if value is UNCHANGED else value for position, value in enumerate(wanted.row)
     )
-    columns = wanted.route.relation.columns
-    missing = [
-        columns[position].name
-        for position, value in enumerate(wanted.row)
-        if value is UNCHANGED and position not in found
-    ]
-    return row, missing
+    return row, [columns[position].name for position in wanted.positions if position not in found]

@@ -2,8 +2,8 @@
 
 A destination that deduplicates keeps, for each key, the record with the greatest `_ab_cdc_lsn`. The position of a
 change in the write-ahead log will not do: a transaction can write a key first and commit last, and then its change has
-the smaller position (rounds.md, hole 3: the source kept the row, the destination the delete); and a change that a long
-transaction wrote before a slice was read, and committed after, would lose against the slice's older row (hole 2).
+the smaller position (measured: the source kept the row, the destination the delete); and a change that a long
+transaction wrote before a slice was read, and committed after, would lose against the slice's older row.
 
 So the clock grows with the order of emission, which is the order of commits, and stays close to the positions, so that
 it means something to a person: a change gets `max(clock + 1, its own position)`, every slice one more. It is kept in

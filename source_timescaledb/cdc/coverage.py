@@ -7,16 +7,19 @@ Every row lies in exactly one slice, and at any moment that slice is in one of t
     settled   read before the last drain: whatever its snapshot saw had been decoded by then, so every change is emitted
 
 A drain reaches past a fence that was written after the slices were read, so when it ends the fresh slices are settled and
-their snapshots forgotten. No slice is in flight while the stream is drained (rounds.md, hole 7), hence the three
-conditions are all there are.
+their snapshots forgotten. No slice is in flight while the stream is drained, hence the three conditions are all there
+are.
 
 Skipping an unread change promises that a later snapshot sees it. Decoding can run ahead of visibility, while a commit
 waits for a synchronous standby; so the transactions that were skipped are kept until a snapshot has seen them, and a
-slice read in one that does not is read again (hole 8). A process that starts knows nothing of what an earlier one has
-skipped: it accepts no snapshot that does not see all that had begun to write when it started (hole 4).
+slice read in one that does not is read again. A process that starts knows nothing of what an earlier one has skipped: it
+accepts no snapshot that does not see all that had begun to write when it started.
+
+A chunk that was dropped before it was read will never be. Where the stream is new, its rows were gone before the stream
+began, and none of its changes is told; where the stream was followed before, they are its history, and all are.
 
 What an open state leaves behind (a killed process may have printed rows after its last STATE) is not decidable here:
-streams with a key then emit every change, and the order clock sorts them out (hole 6).
+streams with a key then emit every change, and the order clock sorts them out.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from source_timescaledb.cdc.visibility import Snapshot
-from source_timescaledb.hypertables.model import Span
+from source_timescaledb.hypertables.model import OPEN_ABOVE, Span
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.key_plan import KeyPlan
 from source_timescaledb.snapshot.plan import Plan
@@ -80,12 +83,17 @@ class ChunkJudge:
     def is_news(self, xid: int, time: int) -> bool:
         """Whether a change of a row with this time is to be emitted; notes the transaction if it is left for later."""
         for span, snapshot in self.fresh:
-            if span.lower <= time < span.upper:
+            if _holds(span, time):
                 return not snapshot.sees(xid)
-        if any(span.lower <= time < span.upper for span in self.unread):
+        if any(_holds(span, time) for span in self.unread):
             self.skipped.add(xid)
             return False
         return True
+
+
+def _holds(span: Span, time: int) -> bool:
+    """Whether a time lies in a span; infinity is the greatest there is, and lies in one that is open above."""
+    return span.lower <= time and (time < span.upper or span.upper == OPEN_ABOVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,7 @@ class KeyJudge:
 
     def is_news(self, xid: int, key: Key) -> bool:
         """Whether a change of the row with this key is to be emitted."""
-        match self.pieces[self.position(self.bounds, key)]:
+        match self.pieces[self.position(self.bounds, key) if self.bounds else 0]:
             case Snapshot() as snapshot:
                 return not snapshot.sees(xid)
             case Verdict.UNREAD:
@@ -111,6 +119,13 @@ class KeyJudge:
                 return False
             case _:
                 return True
+
+    def has_read(self, xid: int) -> bool:
+        """Whether something was read in a snapshot that does not see a transaction."""
+        return any(
+            not piece.sees(xid) if isinstance(piece, Snapshot) else piece is Verdict.NEWS
+            for piece in self.pieces
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +142,17 @@ class WholeJudge:
 class Coverage:
     """What of one stream is read. `plan` is None where nothing is left to read and nothing ever will be."""
 
-    def __init__(self, plan: Plan | None, skipped: Skipped, *, unfiltered: bool) -> None:
-        """`unfiltered`: the state was left open and the stream has a key, so all changes are news until it is read."""
+    def __init__(self, plan: Plan | None, skipped: Skipped, *, exposed: bool) -> None:
+        """`exposed`: a state was left open and the stream has a key, so all changes are news until it is read."""
         self.plan = plan
         self.skipped = skipped
-        self._unfiltered = unfiltered
+        self.exposed = exposed
         self._fresh: list[tuple[Slice, Snapshot]] = []
+        self._new = isinstance(plan, ChunkPlan) and not _begun(plan)
+        self._touched: set[int] = set()
+        """The chunks of which this process has read something."""
+        self._settled: set[int] = set(plan.progress.open) if isinstance(plan, ChunkPlan) else set()
+        """The chunks of which something is settled, among those that are not finished."""
 
     @property
     def complete(self) -> bool:
@@ -146,20 +166,23 @@ class Coverage:
 
     def add(self, slice_: Slice, snapshot: str) -> None:
         """Note a slice that was read and confirmed; one of a chunk that is gone has no snapshot."""
+        if isinstance(slice_, ChunkSlice):
+            self._touched.add(slice_.chunk.id)
         if snapshot:
             self._fresh.append((slice_, Snapshot.parse(snapshot)))
 
     def settle(self) -> None:
         """The stream was drained past everything read so far."""
+        self._settled.update(slice_.chunk.id for slice_, _ in self._fresh if isinstance(slice_, ChunkSlice))
         self._fresh.clear()
         if isinstance(self.plan, KeyPlan):
             self.plan.fold()
         if self.complete:
-            self._unfiltered = False
+            self.exposed = False
 
     def of_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
         """How changes of a chunk's rows are judged until the next slice or drain."""
-        if self._unfiltered or not isinstance(self.plan, ChunkPlan):
+        if self.exposed or not isinstance(self.plan, ChunkPlan):
             return Verdict.NEWS
         fresh = tuple(
             (slice_.span, snapshot)
@@ -171,9 +194,31 @@ class Coverage:
             return Verdict.NEWS
         return ChunkJudge(fresh, unread, self.skipped)
 
+    def of_dropped_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
+        """The same for a chunk that was dropped before the stream told of it."""
+        if self.exposed:
+            return Verdict.NEWS
+        if self._new and chunk_id not in self._touched:
+            return Verdict.UNREAD
+        if isinstance(self.plan, ChunkPlan) and chunk_id > self.plan.last_chunk:
+            return Verdict.NEWS
+        return self.of_chunk(chunk_id)
+
+    def has_read(self, chunk_id: int, xid: int) -> bool:
+        """Whether something of a chunk was read in a snapshot that does not see a transaction."""
+        fresh = [
+            snapshot
+            for slice_, snapshot in self._fresh
+            if isinstance(slice_, ChunkSlice) and slice_.chunk.id == chunk_id
+        ]
+        if chunk_id in self._settled or not all(snapshot.sees(xid) for snapshot in fresh):
+            return True
+        assert isinstance(self.plan, ChunkPlan)
+        return not fresh and not self.plan.unread(chunk_id)
+
     def of_table(self, position: Callable[[tuple[Key, ...], Key], int]) -> Verdict | KeyJudge | WholeJudge:
         """How changes of a plain table's rows are judged until the next slice or drain."""
-        if self._unfiltered or self.plan is None:
+        if self.exposed or self.plan is None:
             return Verdict.NEWS
         if isinstance(self.plan, KeyPlan):
             return self._of_keys(self.plan, position)
@@ -202,3 +247,9 @@ class Coverage:
         if pieces == [Verdict.UNREAD]:
             return Verdict.UNREAD
         return KeyJudge(tuple(bounds), tuple(pieces), position, self.skipped)
+
+
+def _begun(plan: ChunkPlan) -> bool:
+    """Whether an earlier process has finished anything of it."""
+    progress = plan.progress
+    return progress.after is not None or bool(progress.late_after or progress.open)

@@ -10,6 +10,7 @@ from before it and keep that for good. Each statement after the first sees at le
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,19 +20,19 @@ import psycopg
 from psycopg import sql
 
 from source_timescaledb.cdc.changes import Wanted
+from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.routing import Owner
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.errors import ContentionError, DefectError
-from source_timescaledb.hypertables import catalog
 from source_timescaledb.hypertables.model import QualifiedName, ServerVersion
 from source_timescaledb.hypertables.registry import read_chunk
-from source_timescaledb.pgoutput.messages import UNCHANGED
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.streaming import stream
 from source_timescaledb.snapshot.query import compare, position_query, relation_name
 from source_timescaledb.state.model import Key
 from source_timescaledb.types.model import TYPE_QUERY, PgType, types_from_rows
+from source_timescaledb.types.money import MONEY_QUERY, MoneyFormat, money_format_from_row
 
 Answer = TypeVar("Answer")
 
@@ -43,7 +44,16 @@ WITH RECURSIVE up AS (
 )
 SELECT oid::int8 FROM up
 """
-_EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = %s)"
+_EXISTS: Final = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = %s), pg_catalog.pg_current_snapshot()::text
+"""
+_PREFIX: Final = """
+SELECT associated_schema_name::text, associated_table_prefix::text FROM _timescaledb_catalog.hypertable WHERE id = %s
+"""
+_ATTRIBUTES: Final = """
+SELECT CASE WHEN NOT attisdropped THEN attname::text END, attgenerated <> '' FROM pg_catalog.pg_attribute
+ WHERE attrelid = %s::int8::oid AND attnum > 0 ORDER BY attnum
+"""
 _NAME: Final = """
 SELECT nspname::text, relname::text FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
  WHERE pg_class.oid = %s
@@ -85,14 +95,41 @@ class LiveCatalog:
                 return Owner(followed, chunk.id if chunk is not None else None)
         return None
 
-    def exists(self, oid: int) -> bool:
-        """Whether there is such a relation."""
+    def exists(self, oid: int, xid: int) -> bool:
+        """Whether there is such a relation.
+
+        The transaction that tells of it may have made it, and be decoded before it is visible: that is waited for.
+        """
 
         def question(connection: Connection) -> bool:
             row = connection.execute(_EXISTS, [oid]).fetchone()
-            return bool(row and row[0])
+            assert row is not None
+            if not row[0]:
+                _check_seen(Snapshot.parse(row[1]), [xid])
+            return bool(row[0])
 
         return self.ask(question, "Looking up a relation of the stream")
+
+    def chunk_prefix(self, followed: FollowedStream) -> tuple[str, str] | None:
+        """The schema and the prefix of the names that a hypertable's chunks get."""
+        assert followed.hypertable is not None
+        hypertable = followed.hypertable.id
+
+        def question(connection: Connection) -> tuple[str, str] | None:
+            row = connection.execute(_PREFIX, [hypertable]).fetchone()
+            return (row[0], row[1]) if row else None
+
+        return self.ask(question, f"Looking up the chunks' names of {followed.name}")
+
+    def attributes(self, followed: FollowedStream, oid: int) -> tuple[Attribute, ...]:
+        """The places for columns of a relation, or where it is gone, of the stream's."""
+
+        def question(connection: Connection) -> tuple[Attribute, ...]:
+            rows = connection.execute(_ATTRIBUTES, [oid]).fetchall()
+            rows = rows or connection.execute(_ATTRIBUTES, [followed.relation.oid]).fetchall()
+            return tuple(Attribute(name, generated=generated) for name, generated in rows)
+
+        return self.ask(question, f"Looking up the columns of {followed.name}")
 
     def types(self, oids: Iterable[int]) -> Mapping[int, PgType]:
         """Types by their oids; those that are gone are missing."""
@@ -100,16 +137,6 @@ class LiveCatalog:
         return self.ask(
             lambda connection: types_from_rows(connection.execute(TYPE_QUERY, wanted).fetchall()),
             "Looking up the types of columns",
-        )
-
-    def columns(self, followed: FollowedStream) -> frozenset[str]:
-        """The columns that the stream's relation has now."""
-        wanted = {"oid": followed.relation.oid}
-        return self.ask(
-            lambda connection: frozenset(
-                row[0] for row in connection.execute(catalog.COLUMN_TYPES, wanted).fetchall()
-            ),
-            f"Looking up the columns of {followed.name}",
         )
 
     def position(self, followed: FollowedStream, bounds: tuple[Key, ...], key: Key) -> int:
@@ -147,7 +174,7 @@ def _look_up(connection: Connection, wanted: Sequence[Wanted]) -> list[Values | 
 
 
 def _rows_of(connection: Connection, table: QualifiedName, wanted: Sequence[Wanted]) -> list[Values | None]:
-    positions = [[at for at, value in enumerate(one.row) if value is UNCHANGED] for one in wanted]
+    positions = [one.positions for one in wanted]
     statements = ["SELECT pg_catalog.pg_current_snapshot()"]
     statements += [
         _statement(table, one, missing).as_string(None)
@@ -167,7 +194,7 @@ def _rows_of(connection: Connection, table: QualifiedName, wanted: Sequence[Want
         return [None] * len(wanted)
     (snapshot,) = answers[0][0]
     assert snapshot is not None
-    _check_seen(Snapshot.parse(snapshot.decode()), wanted)
+    _check_seen(Snapshot.parse(snapshot.decode()), [one.xid for one in wanted])
     return [
         dict(zip(missing, rows[0], strict=True)) if rows else None
         for missing, rows in zip(positions, answers[1:], strict=False)
@@ -176,8 +203,8 @@ def _rows_of(connection: Connection, table: QualifiedName, wanted: Sequence[Want
 
 def _statement(table: QualifiedName, wanted: Wanted, positions: Sequence[int]) -> sql.Composed:
     """Ask for a row's missing values; for none where its key is not known."""
-    columns = wanted.route.relation.columns
-    names = sql.SQL(", ").join(sql.Identifier(columns[position].name) for position in positions)
+    today = {field.position: field.key for field in wanted.route.fields}
+    names = sql.SQL(", ").join(sql.Identifier(json.loads(today[position])) for position in positions)
     return sql.SQL("SELECT {} FROM {} WHERE {}").format(names, relation_name(table), _condition(wanted))
 
 
@@ -191,9 +218,16 @@ def _condition(wanted: Wanted) -> sql.Composable:
     return compare(wanted.route.owner.stream.relation, "=", key)
 
 
-def _check_seen(snapshot: Snapshot, wanted: Sequence[Wanted]) -> None:
-    if not all(snapshot.sees(one.xid) for one in wanted):
+def _check_seen(snapshot: Snapshot, xids: Iterable[int]) -> None:
+    if not all(snapshot.sees(xid) for xid in xids):
         raise ContentionError(
             "Transactions that the stream has shown are not visible yet, which synchronous replication delays.",
-            remedy="Their values are looked up again in a moment.",
+            remedy="What they have changed is looked up again in a moment.",
         )
+
+
+def read_currency(connection: Connection) -> MoneyFormat:
+    """How the database writes money, which no setting of ours changes. Raises psycopg errors."""
+    row = connection.execute(MONEY_QUERY).fetchone()
+    assert row is not None
+    return money_format_from_row((int(row[0]), str(row[1])))

@@ -3,6 +3,10 @@
 A record of a change is the row's JSON object, as a slice would have it, with three fields behind it: `_ab_cdc_lsn`, the
 order clock; `_ab_cdc_updated_at`, when the change was committed; `_ab_cdc_deleted_at`, the same for a row that is gone.
 (Airbyte's source-postgres has them under these names; destinations deduplicate by the first and honour the last.)
+
+A row that is gone is told by its key, or whole where the replica identity is FULL. A stream without a key has deletes
+only under FULL. There each record is one row more or, with `_ab_cdc_deleted_at`, one row less, and an UPDATE is both:
+so a destination that appends can count what is left, and one that was given a key by the user keeps the newest.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Final
 
 from psycopg import sql
 
+from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.errors import ConfigurationError, ConnectorError
@@ -39,6 +40,13 @@ from source_timescaledb.postgres.slot import (
 
 FOLLOWABLE: Final = frozenset({RelationKind.TABLE, RelationKind.HYPERTABLE, RelationKind.PARTITIONED_TABLE})
 NAMES_SHOWN: Final = 10
+
+_NOT_SENT: Final = """
+SELECT a.attname::text FROM pg_catalog.pg_attribute a, pg_catalog.pg_publication p
+ WHERE p.pubname = %s AND a.attrelid = %s::int8::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
+   AND NOT (a.attgenerated = 's' AND coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's')
+ ORDER BY a.attnum
+"""
 
 Warn = Callable[[str], None]
 
@@ -74,6 +82,23 @@ def check_followable(relation: Relation) -> None:
         f"{relation.name} {reason}, which the write-ahead log does not know: its changes cannot be followed.",
         remedy="Choose full refresh for it, or let a role read it that may see all of it.",
     )
+
+
+def check_sent(connection: Connection, publication: str, streams: Sequence[FollowedStream]) -> None:
+    """Refuse columns whose values the server computes and does not send: their changes would read as null.
+
+    PostgreSQL 18 sends stored ones where the publication says so. Raises ConfigurationError.
+    """
+    for followed in streams:
+        rows = connection.execute(_NOT_SENT, [publication, followed.relation.oid]).fetchall()
+        selected = {column.name for column in followed.columns}
+        if unsent := [name for (name,) in rows if name in selected]:
+            raise ConfigurationError(
+                f"Columns of {followed.name} are generated, and the server does not send their values with changes: "
+                f"{', '.join(unsent)}.",
+                remedy="Deselect them in the connection. From PostgreSQL 18 on, stored ones are sent after ALTER "
+                f"PUBLICATION {sql.Identifier(publication).as_string(None)} SET (publish_generated_columns = stored).",
+            )
 
 
 def prepare_publication(

@@ -2,14 +2,16 @@
 
 The server sends a Relation message before the first change of a relation and again whenever its definition changed. Under
 TimescaleDB that relation is a chunk. A route is made from the message, and so is right for exactly the rows that follow
-it: columns are found by name, because chunks order them differently, and rendered by the type that the message tells, so
-that rows from before an ALTER TABLE come out as what they were.
+it: columns are found by name, because chunks order them differently, under an older name where they were renamed
+(`cdc.columns`), and rendered by the type that the message tells, so that rows from before an ALTER TABLE come out as what
+they were. What cannot be told rightly stops the sync when it is to be told, not before: a stream that is read anew passes
+over all of it.
 
 What the catalog says today may be newer than the row: a chunk can be unknown, because it was born since we looked, or
 gone, because it was dropped since the row was written. The first is looked up. The second is known from before, or by the
-name that TimescaleDB gives its chunks, which has the ids of its hypertable and its own (`_hyper_1_2_chunk`,
-src/chunk.c@2.29.2). Nothing is ever emitted under an internal name: a relation without a stream is passed over if we can
-say whose it is, and stops the sync if we cannot.
+name that TimescaleDB gives its chunks: the prefix of the hypertable, by default with its id, and the chunk's own id
+(`_hyper_1_2_chunk`, src/chunk.c@2.29.2). Nothing is ever emitted under an internal name: a relation without a stream is
+passed over if we can say whose it is, and stops the sync if we cannot.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from psycopg import sql
+
+from source_timescaledb.cdc.columns import Attribute, Places, places
 from source_timescaledb.cdc.coverage import ChunkJudge, KeyJudge, Verdict, WholeJudge
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.errors import ConfigurationError, DefectError
@@ -27,7 +32,7 @@ from source_timescaledb.hypertables.model import QualifiedName, TimeKind
 from source_timescaledb.pgoutput import messages
 from source_timescaledb.pgoutput.inserts import RowWriter, row_writer
 from source_timescaledb.pgoutput.messages import TupleData
-from source_timescaledb.pgoutput.rows import QUOTED, Field
+from source_timescaledb.pgoutput.rows import Field
 from source_timescaledb.snapshot.query import CHUNK_COLUMN
 from source_timescaledb.state.model import Key
 from source_timescaledb.types.definition import Verbatim
@@ -36,10 +41,12 @@ from source_timescaledb.types.money import MoneyFormat
 from source_timescaledb.types.rendering import text_rendering
 from source_timescaledb.types.row import key
 
-CHUNK_NAME: Final = re.compile(r"_hyper_(\d+)_(\d+)_chunk")
-COMPRESSED: Final = "compress"
-"""In the name of every relation that holds compressed rows (`compress_hyper_5_7_chunk`; 2.29: `..._compressed`)."""
-INTERNAL_SCHEMA: Final = re.compile(r"_?timescaledb_.*")
+CHUNK_NAME: Final = re.compile(r"(.+)_(\d+)_chunk")
+DEFAULT_PREFIX: Final = re.compile(r"_hyper_(\d+)")
+CHUNK_SCHEMA: Final = "_timescaledb_internal"
+NO_CHUNK: Final = re.compile(r".*compress.*|_materialized_hypertable_\d+|bgw_.*|job_.*")
+"""What else can be dropped from that schema: relations of compressed rows (`compress_hyper_5_7_chunk`; 2.29:
+`..._compressed`), the tables of continuous aggregates, and tables that an update of the extension makes anew."""
 
 Judge = Verdict | ChunkJudge | KeyJudge | WholeJudge
 
@@ -51,6 +58,8 @@ class Owner:
     stream: FollowedStream
     chunk: int | None
     """The id of the chunk; None for a plain table or a partition, and for a hypertable's own, always empty table."""
+    gone: bool = False
+    """Whether the chunk had been dropped when the stream told of it."""
 
 
 class Catalog(Protocol):
@@ -59,14 +68,17 @@ class Catalog(Protocol):
     def owner(self, oid: int) -> Owner | None:
         """Whose rows a relation holds as the catalog has it now; None if they are nobody's that is followed."""
 
-    def exists(self, oid: int) -> bool:
-        """Whether there is such a relation."""
+    def exists(self, oid: int, xid: int) -> bool:
+        """Whether there is such a relation, asked once the transaction that tells of it is visible."""
+
+    def chunk_prefix(self, stream: FollowedStream) -> tuple[str, str] | None:
+        """The schema and the prefix of the names that a hypertable's chunks get."""
+
+    def attributes(self, stream: FollowedStream, oid: int) -> tuple[Attribute, ...]:
+        """The places for columns of a relation, or where it is gone, of the stream's."""
 
     def types(self, oids: Iterable[int]) -> Mapping[int, PgType]:
         """Types by their oids; those that are gone are missing."""
-
-    def columns(self, stream: FollowedStream) -> frozenset[str]:
-        """The columns that the stream's relation has now."""
 
     def position(self, stream: FollowedStream, bounds: tuple[Key, ...], key: Key) -> int:
         """How many of the bounds, which are keys in order, are not above a key."""
@@ -88,6 +100,10 @@ class Route:
     """Where the time dimension is among the relation's columns."""
     key: tuple[int, ...]
     """Where the columns of the stream's key are; empty where it has none, or the relation lacks one."""
+    tells_key: bool
+    """Whether an old row has the stream's key: the replica identity holds it."""
+    trouble: ConfigurationError | None
+    """Why its rows cannot be told rightly."""
     judge: Judge
     position: Callable[[tuple[Key, ...], Key], int]
 
@@ -102,6 +118,8 @@ class Route:
             case ChunkJudge() as judge:
                 return judge.is_news(xid, self._time_of(row))
             case KeyJudge() as judge:
+                if not self.key:
+                    self.check()
                 return judge.is_news(xid, self.key_of(row))
             case WholeJudge() as judge:
                 return judge.is_news(xid)
@@ -110,11 +128,53 @@ class Route:
         """The values of the stream's key in a row."""
         return tuple(_text(row[position]).decode() for position in self.key)
 
+    def moves(self, old: TupleData, new: TupleData) -> bool:
+        """Whether an UPDATE takes a row from its key; without a key the whole row is one, so it always does."""
+        return not self.key or any(old[position] != new[position] for position in self.key)
+
+    def loses(self, xid: int) -> bool:
+        """Whether a TRUNCATE by this transaction took rows that were read or told.
+
+        A hypertable's own table has none; it is truncated when `create_hypertable` has moved its rows into chunks.
+        """
+        stream, chunk = self.owner.stream, self.owner.chunk
+        if chunk is None and stream.hypertable is not None:
+            return False
+        match self.judge:
+            case Verdict() as verdict:
+                return verdict is Verdict.NEWS
+            case ChunkJudge():
+                assert chunk is not None
+                return stream.coverage.has_read(chunk, xid)
+            case KeyJudge() as judge:
+                return judge.has_read(xid)
+            case WholeJudge() as judge:
+                return judge.is_news(xid)
+
+    def check(self, *, old: bool = False) -> None:
+        """Refuse to tell a row that cannot be told rightly; with `old`, one that was there before.
+
+        Raises ConfigurationError.
+        """
+        if self.trouble is not None:
+            raise self.trouble
+        if old and not self.tells_key:
+            name, columns = self.owner.stream.name, ", ".join(self.owner.stream.relation.key)
+            raise ConfigurationError(
+                f"The replica identity of {name} leaves out columns of its key ({columns}), so the server does not tell "
+                "which rows were changed or deleted.",
+                remedy=f"ALTER TABLE {_quoted(name)} REPLICA IDENTITY DEFAULT, or FULL; then refresh the stream.",
+            )
+
     def rejudge(self) -> None:
         """Judge by what is read by now."""
-        coverage = self.owner.stream.coverage
-        chunk = self.owner.chunk
-        self.judge = coverage.of_table(self.position) if chunk is None else coverage.of_chunk(chunk)
+        coverage, owner = self.owner.stream.coverage, self.owner
+        if owner.chunk is None:
+            self.judge = coverage.of_table(self.position)
+        elif owner.gone:
+            self.judge = coverage.of_dropped_chunk(owner.chunk)
+        else:
+            self.judge = coverage.of_chunk(owner.chunk)
 
     def _time_of(self, row: TupleData) -> int:
         hypertable = self.owner.stream.hypertable
@@ -122,6 +182,8 @@ class Route:
         kind = hypertable.time.time
         if kind is None or kind is TimeKind.OPAQUE:
             return hypertable_floor(self)
+        if self.time is None:
+            self.check()
         assert self.time is not None
         return internal_of(kind, _text(row[self.time]))
 
@@ -154,13 +216,9 @@ class Router:
     """Remembered for chunks that are dropped while the stream still tells of them."""
     _types: dict[int, PgType] = field(default_factory=dict)
 
-    def remember(self, oid: int, owner: Owner) -> None:
-        """Whose a relation is, as the catalog has just said."""
-        self._owners[oid] = owner
-
-    def describe(self, relation: messages.Relation) -> None:
-        """Take note of a Relation message. Raises ConnectorError if its rows can be given to nobody."""
-        owner = self._owner(relation)
+    def describe(self, relation: messages.Relation, xid: int) -> None:
+        """Take note of a Relation message of a transaction. Raises ConnectorError if its rows can be given to nobody."""
+        owner = self._owner(relation, xid)
         route = None if owner is None else self._route(owner, relation)
         self._routes[relation.oid.to_bytes(4, "big")] = route
 
@@ -174,11 +232,6 @@ class Router:
         except KeyError:
             raise DefectError("The server sent a change of a relation that it had not described.") from None
 
-    def owner_of(self, oid: int) -> Owner | None:
-        """Whose a relation is, of those that the stream has described."""
-        route = self._routes.get(oid.to_bytes(4, "big"))
-        return route.owner if route is not None else None
-
     def rejudge(self) -> None:
         """Judge all routes by what is read by now, and date their records by the clock on the wall."""
         for route in self._routes.values():
@@ -190,12 +243,12 @@ class Router:
         """A new session of the server describes every relation anew."""
         self._routes.clear()
 
-    def _owner(self, relation: messages.Relation) -> Owner | None:
+    def _owner(self, relation: messages.Relation, xid: int) -> Owner | None:
         known = self._owners.get(relation.oid) or self.catalog.owner(relation.oid)
         if known is not None:
             self._owners[relation.oid] = known
             return known
-        if self.catalog.exists(relation.oid):
+        if self.catalog.exists(relation.oid, xid):
             return None
         return self._owner_of_the_gone(relation)
 
@@ -204,12 +257,16 @@ class Router:
         name = QualifiedName(relation.schema, relation.name)
         parts = CHUNK_NAME.fullmatch(relation.name)
         if parts is not None:
-            hypertable, chunk = map(int, parts.groups())
+            prefix, chunk = parts[1], int(parts[2])
             for stream in self.streams:
-                if stream.hypertable is not None and stream.hypertable.id == hypertable:
-                    return Owner(stream, chunk)
-            return None
-        if INTERNAL_SCHEMA.fullmatch(relation.schema) and COMPRESSED not in relation.name:
+                if stream.hypertable is not None and (
+                    self.catalog.chunk_prefix(stream) == (relation.schema, prefix)
+                    or prefix == f"_hyper_{stream.hypertable.id}"
+                ):
+                    return Owner(stream, chunk, gone=True)
+            if DEFAULT_PREFIX.fullmatch(prefix):
+                return None
+        if relation.schema == CHUNK_SCHEMA and not NO_CHUNK.fullmatch(relation.name):
             raise ConfigurationError(
                 f"The stream holds rows of {name}, which has been dropped since, and its name does not tell to which "
                 "hypertable it belonged.",
@@ -221,13 +278,14 @@ class Router:
 
     def _route(self, owner: Owner, relation: messages.Relation) -> Route:
         stream = owner.stream
-        positions = {column.name: index for index, column in enumerate(relation.columns)}
-        self._check_missing(stream, positions)
+        keys = stream.relation.key
+        found, trouble = self._places(stream, relation)
+        positions = found.positions
         fields = tuple(
             self._field(relation, positions.get(column.name), name)
             for column, name in zip(stream.columns, stream.keys, strict=True)
         )
-        keys = stream.relation.key
+        key_positions = tuple(positions[name] for name in keys) if positions.keys() >= set(keys) else ()
         hypertable = stream.hypertable
 
         def position(bounds: tuple[Key, ...], row_key: Key) -> int:
@@ -237,43 +295,77 @@ class Router:
             owner=owner,
             relation=relation,
             fields=fields,
-            insert=row_writer(relation, fields),
+            insert=row_writer(relation, fields) if trouble is None else _refusing(trouble),
             start=self.line_start(stream),
             infix=(b"," if fields else b"") + _metadata(stream, owner, relation),
             time=positions.get(hypertable.time.column) if hypertable is not None else None,
-            key=tuple(positions[name] for name in keys) if positions.keys() >= set(keys) else (),
+            key=key_positions,
+            tells_key=_tells_key(relation, keys, key_positions),
+            trouble=trouble,
             judge=Verdict.NEWS,
             position=position,
         )
         route.rejudge()
         return route
 
-    def _check_missing(self, stream: FollowedStream, positions: Mapping[str, int]) -> None:
-        """A column that the row lacks was added later, or was dropped; only the first is null rightly."""
-        missing = [column.name for column in stream.columns if column.name not in positions]
-        gone = sorted(set(missing) - self.catalog.columns(stream)) if missing else []
-        if gone:
-            raise ConfigurationError(
+    def _places(
+        self, stream: FollowedStream, relation: messages.Relation
+    ) -> tuple[Places, ConfigurationError | None]:
+        """Where the stream's columns are in a row, and why that cannot be said."""
+        told = [column.name for column in relation.columns]
+        wanted = {column.name for column in stream.columns} | set(stream.relation.key)
+        if stream.hypertable is not None:
+            wanted.add(stream.hypertable.time.column)
+        if wanted <= set(told):
+            return places(told, ()), None
+        today = self.catalog.attributes(stream, relation.oid)
+        found = places(told, today)
+        missing = wanted - found.positions.keys()
+        existing = {one.name for one in today}
+        if gone := sorted(missing - existing):
+            return found, ConfigurationError(
                 f"These columns of {stream.name} were dropped or renamed: {', '.join(gone)}.",
                 remedy="Refresh the source schema in the connection, and sync again.",
             )
+        if any(name in missing - found.uncertain for name in stream.relation.key):
+            return found, ConfigurationError(
+                f"The stream tells of rows of {stream.name} from before it got the columns of its key.",
+                remedy="Refresh the stream, so that it is read again.",
+            )
+        if uncertain := sorted(missing & found.uncertain):
+            return found, ConfigurationError(
+                f"Columns of {stream.name} were dropped and others renamed or added since the last sync, and the stream "
+                f"does not tell which values belong to: {', '.join(uncertain)}.",
+                remedy="Refresh the stream, so that it is read again.",
+            )
+        return found, None
 
     def _field(self, relation: messages.Relation, position: int | None, name: bytes) -> Field:
         if position is None:
-            return Field(None, name, None)
+            return Field(None, name, Verbatim.BARE)
         column = relation.columns[position]
         if column.type_oid not in self._types:
             wanted = {column.type_oid for column in relation.columns} - self._types.keys()
             self._types.update(self.catalog.types(wanted))
         type_ = self._types.get(column.type_oid, _FORGOTTEN)
-        rendering = text_rendering(type_, column.typmod, self.currency)
-        match rendering:
-            case Verbatim.BARE:
-                return Field(position, name, None)
-            case Verbatim.QUOTED:
-                return Field(position, name, QUOTED)
-            case _:
-                return Field(position, name, rendering)
+        return Field(position, name, text_rendering(type_, column.typmod, self.currency))
+
+
+def _tells_key(relation: messages.Relation, names: tuple[str, ...], positions: tuple[int, ...]) -> bool:
+    if not names:
+        return True
+    return bool(positions) and all(relation.columns[position].is_key for position in positions)
+
+
+def _refusing(trouble: ConfigurationError) -> RowWriter:
+    def refuse(_payload: bytes) -> bytes | None:
+        raise trouble
+
+    return refuse
+
+
+def _quoted(name: QualifiedName) -> str:
+    return sql.Identifier(*name).as_string(None)
 
 
 def _metadata(stream: FollowedStream, owner: Owner, relation: messages.Relation) -> bytes:

@@ -6,8 +6,8 @@ the slice holds it exactly if its snapshot sees that transaction. Subtransaction
 the top-level xid and a top-level transaction is listed as running until it and all below it have ended.
 
 Begin carries the low 32 bits only (Logical Replication Message Formats: Begin), snapshots whole xid8. The epoch nearest
-to the snapshot's xmax is the right one: the server never lets two living transactions be 2^31 apart (rounds.md,
-hole 11: comparing 32 bits lost rows in both runs across the wrap).
+to the snapshot's xmax is the right one: the server never lets two living transactions be 2^31 apart
+(comparing 32 bits lost rows in trial runs across the wrap).
 """
 
 from __future__ import annotations

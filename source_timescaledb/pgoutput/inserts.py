@@ -35,7 +35,8 @@ from typing import Any, Final
 
 from source_timescaledb.errors import DefectError
 from source_timescaledb.pgoutput.messages import Relation
-from source_timescaledb.pgoutput.rows import QUOTED, Field
+from source_timescaledb.pgoutput.rows import Field
+from source_timescaledb.types.definition import Verbatim
 
 RowWriter = Callable[[bytes], "bytes | None"]
 """From the payload of an Insert to the row's JSON object without its closing brace; None where it declines."""
@@ -183,9 +184,9 @@ def _text(index: int, field: Field) -> list[_Part]:
     """A field whose value is a text."""
     assert field.position is not None
     value = _value(field.position)
-    if field.render is None:
+    if field.render is Verbatim.BARE:
         return [value]
-    if field.render is QUOTED:
+    if field.render is Verbatim.QUOTED:
         return [b'"', value, b'"']
     return [f"{_renderer(index)}({value})"]
 
@@ -194,9 +195,9 @@ def _text_or_null(index: int, field: Field) -> list[_Part]:
     """A field whose value may be NULL."""
     assert field.position is not None
     value = _value(field.position)
-    if field.render is None:
+    if field.render is Verbatim.BARE:
         written = value
-    elif field.render is QUOTED:
+    elif field.render is Verbatim.QUOTED:
         written = f"""b'"%b"' % {value}"""
     else:
         written = f"{_renderer(index)}({value})"

@@ -7,26 +7,12 @@ what makes their rows alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final
 
 from source_timescaledb.errors import DefectError
 from source_timescaledb.pgoutput.messages import UNCHANGED, TupleData, Unchanged
-
-
-class Quoted(Enum):
-    """The type of `QUOTED`."""
-
-    QUOTED = '"'
-
-
-QUOTED: Final = Quoted.QUOTED
-"""The rendering of a text in which JSON needs nothing escaped: the text in double quotes."""
-
-Render = Callable[[bytes], bytes]
-"""From the text of a value, which is never NULL, to its JSON."""
+from source_timescaledb.types.definition import Rendering, Verbatim
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +23,8 @@ class Field:
     """Which of the relation's columns it shows, from 0; None for one that the relation lacks, shown as null."""
     key: bytes
     """The JSON string that names it, quotes included."""
-    render: Render | Quoted | None
-    """How its values are written; None where the text is JSON already."""
+    render: Rendering
+    """How its values are written."""
 
     def value(self, text: bytes | Unchanged | None) -> bytes:
         """The JSON of a value of its column.
@@ -50,9 +36,9 @@ class Field:
             return b"null"
         if text is UNCHANGED:
             raise DefectError("A value that the server did not send was to be written.")
-        if self.render is None:
+        if self.render is Verbatim.BARE:
             return text
-        if self.render is QUOTED:
+        if self.render is Verbatim.QUOTED:
             return b'"%b"' % text
         return self.render(text)
 

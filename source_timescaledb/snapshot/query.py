@@ -9,7 +9,6 @@ same way.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -202,15 +201,22 @@ def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, row
 def position_query(relation: Relation, bounds: Sequence[Key], key: Key) -> sql.Composed:
     """How many of the bounds, in order, are not above a key: as the table's own index orders them.
 
-    The key is read by the input functions of its columns and compared under their collations, as a row of the table.
+    The key becomes a row beside none of the table's, and so gets the types and collations of its columns. A row of the
+    table's own type would not do: a column whose domain takes no NULL refuses to be left out.
     """
     cases = [
         sql.SQL("WHEN NOT {} THEN {}").format(compare(relation, ">=", bound), sql.Literal(number))
         for number, bound in enumerate(bounds)
     ]
-    row = json.dumps(dict(zip(relation.key, key, strict=True)))
-    return sql.SQL("SELECT CASE {} ELSE {} END FROM jsonb_populate_record(NULL::{}, {})").format(
-        sql.SQL(" ").join(cases), sql.Literal(len(bounds)), relation_name(relation.name), sql.Literal(row)
+    values = (_literal(relation.column(name), value) for name, value in zip(relation.key, key, strict=True))
+    return sql.SQL(
+        "SELECT CASE {} ELSE {} END FROM (SELECT {} FROM {} WHERE false UNION ALL SELECT {}) AS one"
+    ).format(
+        sql.SQL(" ").join(cases),
+        sql.Literal(len(bounds)),
+        sql.SQL(", ").join(map(sql.Identifier, relation.key)),
+        relation_name(relation.name),
+        sql.SQL(", ").join(values),
     )
 
 

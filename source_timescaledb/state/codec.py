@@ -8,6 +8,7 @@ empty would read everything again, and taking it as ours could skip rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -25,6 +26,7 @@ from source_timescaledb.state.model import (
     StreamState,
 )
 
+_LSN: Final = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 _RESET: Final = "Clear the stream's state (refresh it in Airbyte) to read it again from the start."
 
 
@@ -70,12 +72,8 @@ def stream_states(messages: list[Mapping[str, Any]]) -> dict[QualifiedName, Mapp
                 f"The state is of type {message.get('type', 'LEGACY')}, and this configuration keeps one per stream.",
                 remedy="Clear the connection's state: it was written by another connector or replication method.",
             )
-        descriptor = stream.get("stream_descriptor") or {}
-        blob = stream.get("stream_state")
-        if blob:
-            states[
-                QualifiedName(descriptor.get("namespace") or DEFAULT_NAMESPACE, descriptor.get("name") or "")
-            ] = blob
+        if blob := stream.get("stream_state"):
+            states[_name(stream)] = blob
     return states
 
 
@@ -143,7 +141,7 @@ def followed_states(messages: list[Mapping[str, Any]], database: DatabaseIdentit
                 positions.append(
                     _validated(LogPosition, shared.get("shared_state"), "The shared state", database)
                 )
-                for entry in shared.get("stream_states") or ():
+                for entry in _entries(shared.get("stream_states")):
                     _add(streams, entry, database)
             case {"stream": Mapping() as entry} if _is_followed(entry):
                 blob = dict(entry["stream_state"])
@@ -179,11 +177,30 @@ def _is_followed(entry: Mapping[str, Any]) -> bool:
     return isinstance(blob, Mapping) and blob.get("state_type") == "cdc"
 
 
+def _name(entry: Mapping[str, Any]) -> QualifiedName:
+    """The stream that a state belongs to."""
+    match entry.get("stream_descriptor"):
+        case {"name": str(name), "namespace": str(namespace)} if name:
+            return QualifiedName(namespace or DEFAULT_NAMESPACE, name)
+        case {"name": str(name), **rest} if name and rest.get("namespace") is None:
+            return QualifiedName(DEFAULT_NAMESPACE, name)
+        case _:
+            raise ConfigurationError("A stream's state does not name its stream.", remedy=_RESET)
+
+
+def _entries(states: object) -> list[Mapping[str, Any]]:
+    """The states of streams in a GLOBAL state."""
+    if states is None:
+        return []
+    if not isinstance(states, list) or not all(isinstance(entry, Mapping) for entry in states):
+        raise ConfigurationError("The states of streams in the GLOBAL state are damaged.", remedy=_RESET)
+    return states
+
+
 def _add(
     streams: dict[QualifiedName, FollowedState], entry: Mapping[str, Any], database: DatabaseIdentity
 ) -> QualifiedName:
-    descriptor = entry.get("stream_descriptor") or {}
-    name = QualifiedName(descriptor.get("namespace") or DEFAULT_NAMESPACE, descriptor.get("name") or "")
+    name = _name(entry)
     if entry.get("stream_state"):
         streams[name] = _validated(
             FollowedState, entry["stream_state"], f"The state of stream {name}", database
@@ -219,10 +236,9 @@ def _check_position(state: LogPosition, what: str, database: DatabaseIdentity) -
             f"{state.database.system or 'unknown'}).",
             remedy=f"Connect to the database the state belongs to. {_RESET}",
         )
-    try:
-        Lsn.parse(state.lsn)
-    except ValueError:
-        raise ConfigurationError(f"{what} is damaged at: lsn.", remedy=_RESET) from None
+    for name, sound in (("lsn", _LSN.fullmatch(state.lsn)), ("clock", 0 <= state.clock < 2**63)):
+        if not sound:
+            raise ConfigurationError(f"{what} is damaged at: {name}.", remedy=_RESET)
 
 
 def _united(

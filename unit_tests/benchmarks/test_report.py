@@ -69,7 +69,7 @@ def test_the_page_tells_everything_that_was_measured() -> None:
         load="0.01 / 0.02 / 0.03",
     )
 
-    text = page(where, [contest], Chunks([many], recent, huge))
+    text = page(where, [contest], Chunks([many], recent, huge), [contest])
 
     ratios = "| 10 columns | connector, 2 readers | 1.50 (1.50 to 1.50) | 1.33 (1.33 to 1.33) | 2.00 (2.00 to 2.00) |"
     figures = (

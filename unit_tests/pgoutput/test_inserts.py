@@ -19,7 +19,8 @@ from source_timescaledb.pgoutput.messages import (
     ReplicaIdentity,
     TupleData,
 )
-from source_timescaledb.pgoutput.rows import QUOTED, Field, write_row
+from source_timescaledb.pgoutput.rows import Field, write_row
+from source_timescaledb.types.definition import Verbatim
 from unit_tests.pgoutput.encoder import encode, value
 from unit_tests.pgoutput.strategies import TEXTS, UNSIGNED
 
@@ -28,7 +29,7 @@ def hexadecimal(text: bytes) -> bytes:
     return json.dumps(text.hex()).encode()
 
 
-RENDERS = st.sampled_from([None, QUOTED, hexadecimal])
+RENDERS = st.sampled_from([*Verbatim, hexadecimal])
 TEXT_ROWS = st.lists(TEXTS, max_size=8).map(tuple)
 NULLABLE_ROWS = st.lists(TEXTS | st.none(), max_size=8).map(tuple)
 NULL_AND_N_ROWS = st.lists(st.none() | st.sampled_from([b"n", b"nn", b"an", b"t", b""]), max_size=12).map(
@@ -44,7 +45,7 @@ def relation(count: int, oid: int = 1) -> Relation:
 
 def shown(positions: Sequence[int | None]) -> list[Field]:
     """Fields named by number that take turns in how they are rendered."""
-    turns = (QUOTED, None, hexadecimal)
+    turns = (Verbatim.QUOTED, Verbatim.BARE, hexadecimal)
     return [
         Field(position, f'"f{index}"'.encode(), turns[index % 3]) for index, position in enumerate(positions)
     ]
@@ -192,7 +193,7 @@ def test_sixteen_hundred_columns_are_written(row: TupleData) -> None:
 
 @pytest.mark.parametrize("name", ["'", '"', "\\", "{}%b", "列\n", "'+exit()+'", "\0", "\u2028"])
 def test_no_name_becomes_code(name: str) -> None:
-    fields = [Field(0, json.dumps(name, ensure_ascii=False).encode(), None)]
+    fields = [Field(0, json.dumps(name, ensure_ascii=False).encode(), Verbatim.BARE)]
     writer = row_writer(relation(1), fields)
 
     for text in (b"1", None):
@@ -223,4 +224,4 @@ def test_a_field_shows_a_column_that_is_there(position: int) -> None:
 
 def test_two_fields_have_two_names() -> None:
     with pytest.raises(DefectError, match="same name"):
-        row_writer(relation(1), [Field(0, b'"a"', None), Field(None, b'"a"', None)])
+        row_writer(relation(1), [Field(0, b'"a"', Verbatim.BARE), Field(None, b'"a"', Verbatim.BARE)])

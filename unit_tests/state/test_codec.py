@@ -8,12 +8,24 @@ import pytest
 
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName
-from source_timescaledb.state.codec import decode, encode, same_database, stream_states, undress
+from source_timescaledb.state.codec import (
+    FollowedStates,
+    decode,
+    encode,
+    encode_followed,
+    followed_states,
+    other_states,
+    same_database,
+    stream_states,
+    undress,
+)
 from source_timescaledb.state.model import (
     ChunkProgress,
     CursorPosition,
     DatabaseIdentity,
+    FollowedState,
     KeyProgress,
+    LogPosition,
     StreamState,
 )
 
@@ -122,3 +134,102 @@ def test_a_role_that_may_not_see_the_clusters_identity_still_knows_its_database(
 
     assert same_database(unseen, HERE)
     assert not same_database(unseen, DatabaseIdentity(system="7711", oid=6, name="shop"))
+
+
+POSITION = LogPosition(database=HERE, timeline=1, slot="slot", lsn="16/B374D848", clock=7, open=False)
+FOLLOWED = FollowedState(relation=16400, complete=True, progress=ChunkProgress(hypertable=3, through=9))
+
+
+def followed_message(**changes: Any) -> dict[str, Any]:
+    """A GLOBAL state of one stream, with changes to what all share."""
+    shared, each = encode_followed(FollowedStates(POSITION, {NAME: FOLLOWED}))
+    entry = {"stream_descriptor": {"name": "metrics", "namespace": "public"}, "stream_state": each[NAME]}
+    return {"type": "GLOBAL", "global": {"shared_state": {**shared, **changes}, "stream_states": [entry]}}
+
+
+def single_message(table: str, **changes: Any) -> dict[str, Any]:
+    """The same as the state of one stream."""
+    shared, each = encode_followed(FollowedStates(POSITION, {NAME: FOLLOWED}))
+    blob = {**each[NAME], "shared": {**shared, **changes}}
+    return {"type": "STREAM", "stream": {"stream_descriptor": {"name": table}, "stream_state": blob}}
+
+
+@pytest.mark.parametrize("dress", ["global", "global_"])
+def test_what_was_kept_of_followed_streams_survives_the_round_trip(dress: str) -> None:
+    message = followed_message()
+    message[dress] = message.pop("global")
+
+    assert followed_states([message], HERE) == FollowedStates(POSITION, {NAME: FOLLOWED})
+
+
+def test_states_of_single_streams_say_the_same() -> None:
+    states = followed_states([single_message("metrics")], HERE)
+
+    assert states == FollowedStates(POSITION, {NAME: FOLLOWED})
+
+
+def test_of_positions_that_differ_the_lowest_counts_with_the_latest_clock_and_the_state_is_open() -> None:
+    low, high = single_message("a", lsn="1/FF", clock=3), single_message("b", lsn="2/1", clock=9)
+
+    states = followed_states([high, low], HERE)
+
+    assert states is not None
+    assert (states.position.lsn, states.position.clock, states.position.open) == ("1/FF", 9, True)
+    assert {name.name for name in states.streams} == {"a", "b"}
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_a_followed_stream_with_an_empty_state_has_none_and_the_position_stays(nothing: object) -> None:
+    message = followed_message()
+    message["global"]["stream_states"][0]["stream_state"] = nothing
+
+    assert followed_states([message], HERE) == FollowedStates(POSITION, {})
+
+
+@pytest.mark.parametrize(
+    "lsn", ["", "x", "16", "-1/0", "1/-1", "0x1/0", "1_0/0", " 1/0", "1/0\n", "123456789/0", "1/123456789"]
+)
+def test_what_is_no_position_is_refused(lsn: str) -> None:
+    with pytest.raises(ConfigurationError, match="damaged at: lsn"):
+        followed_states([followed_message(lsn=lsn)], HERE)
+
+
+@pytest.mark.parametrize("clock", [-1, 2**63])
+def test_a_clock_that_no_log_has_is_refused(clock: int) -> None:
+    with pytest.raises(ConfigurationError, match="damaged at: clock"):
+        followed_states([followed_message(clock=clock)], HERE)
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ("x", "are damaged"),
+        ({}, "are damaged"),
+        ([7], "are damaged"),
+        ([{}], "does not name"),
+        ([{"stream_descriptor": 7}], "does not name"),
+        ([{"stream_descriptor": {"name": ""}}], "does not name"),
+        ([{"stream_descriptor": {"name": "a", "namespace": 7}}], "does not name"),
+        ([{"stream_descriptor": {"name": "a"}, "stream_state": 7}], "no JSON object"),
+        ([{"stream_descriptor": {"name": "a"}, "stream_state": {"version": 2}}], "version 2"),
+    ],
+    ids=str,
+)
+def test_damaged_entries_are_refused(entries: object, sentence: str) -> None:
+    message = followed_message()
+    message["global"]["stream_states"] = entries
+
+    with pytest.raises(ConfigurationError, match=sentence):
+        followed_states([message], HERE)
+
+
+def test_a_position_in_another_database_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="another database"):
+        followed_states([followed_message(database={"system": "7711", "oid": 6, "name": "shop"})], HERE)
+
+
+def test_states_of_other_streams_are_told_apart() -> None:
+    plain = message(encode(STATE))
+
+    assert other_states([followed_message(), single_message("a"), plain]) == [plain]
+    assert followed_states([plain], HERE) is None

@@ -1,0 +1,63 @@
+"""Some seeds in the ordinary suite; `make oracle` plays many more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oracle.hurry import Rule
+from oracle.report import complaints
+from oracle.scene import Play, play
+from testkit.cluster import Cluster
+from testkit.connector import REPOSITORY
+
+pytestmark = pytest.mark.slow
+SECONDS = 1.0
+
+
+@pytest.mark.parametrize("seed", [2, 5, 6, 7])
+def test_what_was_told_equals_the_source(server: Cluster, seed: int) -> None:
+    outcome = play(server, Play.of(seed), seconds=SECONDS)
+
+    assert outcome.well, complaints(outcome)
+    assert outcome.tally.committed
+    assert outcome.records
+
+
+def test_what_killed_syncs_told_equals_the_source(server: Cluster) -> None:
+    outcome = play(server, Play.of(1, killed=True), seconds=2 * SECONDS)
+
+    assert outcome.well, complaints(outcome)
+    assert outcome.broken_off
+
+
+@pytest.mark.parametrize("rule", [Rule.FILTER, Rule.SIGHT])
+def test_a_connector_without_one_of_its_rules_is_found_out(server: Cluster, rule: Rule) -> None:
+    outcomes = (play(server, Play.of(seed), without=rule, seconds=SECONDS) for seed in (1, 3, 9, 11))
+
+    found = next((outcome for outcome in outcomes if not outcome.well), None)
+
+    assert found is not None
+    assert found.error is None
+    assert found.deviations
+
+
+def test_the_command_writes_its_page_and_tells_a_failure_by_its_status(
+    tmp_path: Path, server: Cluster
+) -> None:
+    words = ["--seeds", "1", "--first", "1", "--server", server.label, "--output", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "oracle", *words, "--without", "filter"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    page = (tmp_path / "oracle.md").read_text()
+    assert ("Switched off" in page, "TimescaleDB 2." in page) == (True, True)
+    assert done.returncode == (0 if "## Failures\n\nNone." in page else 1), done.stderr

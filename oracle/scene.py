@@ -1,0 +1,170 @@
+"""One seed from beginning to end: tables, writers, syncs while they write, one sync in the quiet after, the verdict."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from integration_tests.truth import Truth
+from oracle.destinations import Destination, Habit
+from oracle.hurry import Rule
+from oracle.judging import Deviation, compare
+from oracle.syncs import Manner, Sync, Syncs
+from oracle.tables import TABLES, make_tables, publish
+from oracle.workload import Author, Policy, Transaction
+from oracle.writers import Tally, at_work, write
+from testkit.cluster import Cluster
+from testkit.database import Database
+
+WRITING_SECONDS: Final = 4.0
+WRITERS: Final = 4
+ROUND_OF_POLICIES: Final = (*(Policy.EVERYTHING,) * 6, Policy.DROPS, Policy.TRUNCATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What a seed means: drawn from it alone."""
+
+    seed: int
+    policy: Policy
+    manner: Manner
+
+    @classmethod
+    def of(cls, seed: int, *, killed: bool = False) -> Play:
+        """The play of a seed; with `killed`, syncs are processes that are killed."""
+        policy = ROUND_OF_POLICIES[seed % len(ROUND_OF_POLICIES)]
+        manner = Manner.WHOLE if seed % 2 else Manner.CUT
+        return cls(seed, policy, Manner.KILLED if killed else manner)
+
+    @property
+    def habits(self) -> Sequence[Habit]:
+        """The destinations that it can be judged by: one that applies what comes needs syncs that end."""
+        if self.manner is Manner.WHOLE:
+            return (Habit.CLOCK, Habit.ARRIVAL)
+        return (Habit.CLOCK, Habit.COUNTED)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a seed."""
+
+    play: Play
+    tally: Tally = field(default_factory=Tally)
+    syncs: int = 0
+    broken_off: int = 0
+    """Syncs that were cut or killed."""
+    records: int = 0
+    deviations: list[Deviation] = field(default_factory=list)
+    error: str | None = None
+    """With which a sync ended."""
+    seconds: float = 0.0
+
+    @property
+    def well(self) -> bool:
+        """Whether every destination holds what it should."""
+        return self.error is None and not self.deviations
+
+
+def play(
+    cluster: Cluster,
+    what: Play,
+    *,
+    keep: Path | None = None,
+    without: Rule | None = None,
+    seconds: float = WRITING_SECONDS,
+) -> Outcome:
+    """Play a seed on a fresh database of the server.
+
+    Args:
+        cluster: the server.
+        what: the seed's play.
+        keep: the folder for what the syncs of a failing seed printed; nothing is kept without.
+        without: a rule of the connector to switch off.
+        seconds: how long the writers write.
+
+    Raises psycopg errors that ended a writer, and KitError.
+    """
+    started = time.monotonic()
+    outcome = Outcome(what)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oracle-")))
+        database = stack.enter_context(cluster.database())
+        heard = _synced(database, what, outcome, folder, without, seconds)
+        if outcome.error is None:
+            outcome.deviations += _judged(database, what, heard)
+        if keep is not None and not outcome.well:
+            _keep(keep / f"seed-{what.seed}-{what.manner.name.lower()}", heard.syncs, outcome)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The syncs of a seed and what destinations have made of them."""
+
+    destinations: list[Destination]
+    syncs: list[Sync] = field(default_factory=list)
+
+
+def _synced(
+    database: Database, what: Play, outcome: Outcome, folder: Path, without: Rule | None, seconds: float
+) -> _Heard:
+    random = Random(f"{what.seed}/syncs")
+    slot = f"oracle_{database.name}"
+    make_tables(database)
+    write(database, [Transaction(Author(what.seed, -1).first_rows())], lambda: False)
+    syncs = Syncs(database, slot, what.manner, random, folder, without)
+    heard = _Heard([Destination(habit, syncs.keys) for habit in what.habits])
+    with at_work(database, what.seed, what.policy, WRITERS) as writers:
+        end = time.monotonic() + seconds
+        publish(database, slot)
+        while time.monotonic() < end and outcome.error is None:
+            _hear(heard, syncs.sync(), outcome)
+        outcome.tally = writers.end()
+    if outcome.error is None:
+        _hear(heard, syncs.sync(to_the_end=True), outcome)
+    return heard
+
+
+def _hear(heard: _Heard, sync: Sync, outcome: Outcome) -> None:
+    outcome.syncs += 1
+    outcome.broken_off += not sync.whole
+    outcome.error = sync.error
+    outcome.records += sum(map(len, sync.output.records.values()))
+    heard.syncs.append(sync)
+    for destination in heard.destinations:
+        destination.hear(sync.output)
+
+
+def _judged(database: Database, what: Play, heard: _Heard) -> list[Deviation]:
+    found = []
+    for table in TABLES:
+        truth = Truth.of(database, table.query)
+        for destination in heard.destinations:
+            copy = destination.copies[table.name]
+            repeats = destination.habit is Habit.CLOCK and what.manner is not Manner.WHOLE and not copy.key
+            deviation = compare(
+                table.name,
+                destination.habit.value,
+                truth.rows,
+                truth.parsed(copy.rows()),
+                what.policy,
+                may_repeat=repeats,
+            )
+            if deviation is not None:
+                found.append(deviation)
+    return found
+
+
+def _keep(folder: Path, syncs: Sequence[Sync], outcome: Outcome) -> None:
+    """Write down what each sync printed, and what is wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, sync in enumerate(syncs, start=1):
+        (folder / f"{number:03}.jsonl").write_bytes(b"\n".join(sync.output.lines()) + b"\n")
+    (folder / "verdict.txt").write_text("\n".join([outcome.error or "", *map(str, outcome.deviations)]))

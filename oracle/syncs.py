@@ -1,0 +1,155 @@
+"""Syncs of one database, one after the other, each with the state that the one before has left.
+
+How a sync may end is the seed's to choose. In this process it runs to its end, or no message is taken after a random
+one, as if the platform had died there: whoever goes on finds what a kill leaves. In a process of its own it is killed by
+SIGKILL at a random message: then the connector has really forgotten everything, and the server finds out by itself.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from airbyte_cdk.utils.traced_exception import AirbyteTracedException
+
+from integration_tests.inprocess import InProcess
+from oracle.hurry import WITHOUT, Rule, hurried
+from oracle.tables import PUBLICATION, TABLES
+from testkit.connector import Connector
+from testkit.database import Database
+from testkit.protocol import Json, Output
+from testkit.run import At, Run, signalled
+
+NAP_EVERY: Final = 40
+NAP_SECONDS: Final = 0.01
+SAID: Final = 300
+MOST_RECORDS: Final = (20, 400, 2000)
+MOST_STATES: Final = 12
+"""The last message of a sync that is broken off is at most this one of its kind."""
+NAPS: Final = 60
+"""The reader of a sync's output takes so many naps of so long, so that the snapshot lasts while writers write."""
+
+
+class Manner(Enum):
+    """How syncs end."""
+
+    WHOLE = "run to their end"
+    CUT = "cut at a random message"
+    KILLED = "killed at a random message"
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A sync that has ended: what was heard of it, whether it ended by itself, and with which error."""
+
+    output: Output
+    whole: bool
+    error: str | None
+
+
+class Syncs:
+    """A database's syncs. `state` is what a platform would hand to the next one.
+
+    The catalog is that of the beginning, so columns that are added later are not selected.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        slot: str,
+        manner: Manner,
+        random: Random,
+        folder: Path,
+        without: Rule | None,
+    ) -> None:
+        self._config = database.config(
+            username=database.owner,
+            password=database.passwords["owner"],
+            replication_method={
+                "method": "CDC",
+                "replication_slot": slot,
+                "publication": PUBLICATION,
+                "initial_waiting_seconds": 120,
+            },
+        )
+        self._manner = manner
+        self._random = random
+        self._without = without
+        environment = {WITHOUT: without.name} if without else {}
+        command = (sys.executable, "-m", "oracle.hurry")
+        self._process = Connector(self._config, folder, command=command, environment=environment)
+        self._catalog = InProcess(self._config).catalog("incremental", [table.name for table in TABLES])
+        self.state: list[Json] = []
+
+    @property
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """The tables' keys, as the catalog has them."""
+        return {
+            stream["stream"]["name"]: tuple(
+                column for (column,) in stream["stream"].get("source_defined_primary_key") or []
+            )
+            for stream in self._catalog["streams"]
+        }
+
+    def sync(self, *, to_the_end: bool = False) -> Sync:
+        """Run one; `to_the_end` for the last one, which nothing disturbs."""
+        if self._manner is Manner.KILLED:
+            sync = self._killed(to_the_end=to_the_end)
+        else:
+            sync = self._inside(cut=self._manner is Manner.CUT and not to_the_end)
+        self.state = sync.output.state() or self.state
+        return sync
+
+    def _inside(self, *, cut: bool) -> Sync:
+        naps: dict[tuple[str, int], Callable[[], object]] = {
+            ("RECORD", number * NAP_EVERY): lambda: time.sleep(NAP_SECONDS) for number in range(1, NAPS)
+        }
+        last: tuple[str, int] = self._random.choice(
+            (
+                ("RECORD", self._random.randint(1, self._random.choice(MOST_RECORDS))),
+                ("STATE", self._random.randint(1, MOST_STATES)),
+            )
+        )
+        acts = {**naps, last: _break_off} if cut else naps
+        with hurried(self._without):
+            ended = InProcess(self._config).read(self._catalog, self.state, acts)
+        if ended.failure is None or isinstance(ended.failure, _BrokenOff):
+            return Sync(ended, whole=ended.failure is None, error=None)
+        return Sync(ended, whole=False, error=_reason(ended) or ended.failure.message)
+
+    def _killed(self, *, to_the_end: bool) -> Sync:
+        at: tuple[At, ...] = ()
+        if not to_the_end:
+            kill: Callable[[Run], None] = signalled(signal.SIGKILL)
+            record, state = (
+                self._random.randint(1, self._random.choice(MOST_RECORDS)),
+                self._random.randint(1, MOST_STATES),
+            )
+            at = (At("RECORD", record, kill), At("STATE", state, kill))
+        result = self._process.start_read(self._catalog, self.state, at=at, pipe_bytes=1 << 14).wait()
+        if result.exit_code == -signal.SIGKILL:
+            return Sync(result, whole=False, error=None)
+        if result.exit_code == 0:
+            return Sync(result, whole=True, error=None)
+        said = _reason(result) or f"Status {result.exit_code}: {result.stderr[-SAID:]}"
+        return Sync(result, whole=False, error=said)
+
+
+class _BrokenOff(AirbyteTracedException):
+    """A sync in this process was told to go no further: `InProcess` ends a read with it."""
+
+
+def _break_off() -> None:
+    raise _BrokenOff
+
+
+def _reason(output: Output) -> str | None:
+    """The first error that a sync has traced."""
+    return next((f"{error['message']} ({error.get('internal_message')})" for error in output.errors), None)

@@ -1,0 +1,64 @@
+"""A row that is missing is never excused, a row too many only where that is documented."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from integration_tests.truth import Row
+from oracle.judging import Deviation, compare
+from oracle.workload import DROPPED_BEFORE, Policy
+
+OLD: Row = (DROPPED_BEFORE - timedelta(hours=1), 1)
+NEW: Row = (DROPPED_BEFORE, 1)
+
+
+def judged(
+    stored: list[Row], held: list[Row], policy: Policy = Policy.EVERYTHING, *, may_repeat: bool = False
+) -> Deviation | None:
+    return compare("readings", "habit", Counter(stored), Counter(held), policy, may_repeat=may_repeat)
+
+
+def counts(deviation: Deviation | None) -> tuple[int, int]:
+    assert deviation is not None
+    return deviation.missing, deviation.surplus
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_the_same_rows_are_right(policy: Policy) -> None:
+    assert judged([OLD, NEW, NEW], [NEW, OLD, NEW], policy) is None
+
+
+@pytest.mark.parametrize("policy", Policy)
+@pytest.mark.parametrize("may_repeat", [False, True])
+def test_a_row_that_is_missing_is_wrong_whatever_the_policy(policy: Policy, may_repeat: bool) -> None:
+    assert counts(judged([OLD, NEW, NEW], [OLD, NEW], policy, may_repeat=may_repeat)) == (1, 0)
+
+
+def test_a_row_too_many_is_wrong() -> None:
+    assert counts(judged([NEW], [NEW, NEW])) == (0, 1)
+    assert counts(judged([NEW], [NEW, OLD])) == (0, 1)
+
+
+def test_a_row_may_be_repeated_where_that_is_allowed_but_not_invented() -> None:
+    assert judged([NEW], [NEW, NEW], may_repeat=True) is None
+    assert counts(judged([NEW], [NEW, OLD], may_repeat=True)) == (0, 1)
+
+
+def test_dropped_history_is_kept_and_nothing_else() -> None:
+    assert judged([NEW], [NEW, OLD], Policy.DROPS) is None
+    assert counts(judged([NEW], [NEW, NEW], Policy.DROPS)) == (0, 1)
+    assert counts(judged([], [("text key", 1)], Policy.DROPS)) == (0, 1)
+
+
+def test_truncated_rows_are_kept() -> None:
+    assert judged([], [NEW, OLD], Policy.TRUNCATES) is None
+
+
+def test_a_deviation_shows_some_of_its_rows() -> None:
+    deviation = judged([NEW], [OLD])
+
+    assert "1 rows missing, 1 too many" in str(deviation)
+    assert repr(OLD[0]) in str(deviation)
