@@ -237,7 +237,10 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
     requests, failed = yield from _requests(session, catalog, following=following)
     followed = [one for one in requests if one.mode is Mode.CHANGES]
-    if followed:
+    lost = [name for name in failed if before is not None and name in before.streams]
+    if lost:
+        failed += yield from _stay(session, followed, lost)
+    elif followed:
         failed += yield from _follow(session, followed, before)
     for wanted in requests:
         if wanted.mode is not Mode.CHANGES and (yield from _read_stream(session, wanted, plain, identity)):
@@ -264,6 +267,20 @@ def _requests(
             yield error_trace(error, name)
             yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
     return requests, failed
+
+
+def _stay(
+    session: Session, requests: list[StreamRequest], lost: list[QualifiedName]
+) -> Generator[AirbyteMessage, None, list[QualifiedName]]:
+    """Follow nothing: the position is shared, and moving it would lose the changes of those that cannot be told."""
+    for wanted in requests:
+        session.logger.warning(
+            "The changes of %s wait until those of %s can be told again, or are not asked for any more.",
+            wanted.name,
+            ", ".join(map(str, lost)),
+        )
+        yield stream_status(wanted.name, AirbyteStreamStatus.INCOMPLETE)
+    return [wanted.name for wanted in requests]
 
 
 def _follow(

@@ -278,3 +278,23 @@ def test_the_counts_of_states_are_those_of_the_records(synced: Followed) -> None
     ended = ending_well(synced.sync(*TABLES))
 
     assert sum(state.message["sourceStats"]["recordCount"] for state in ended.states) == 300 + 100
+
+
+def test_a_stream_that_cannot_be_told_any_more_holds_up_the_position_that_all_share(
+    followed: Followed,
+) -> None:
+    fill(followed.database)
+    followed.publish("metrics", "parts")
+    followed.sync("metrics", "parts")
+    catalog = followed.source().catalog("incremental", ["metrics", "parts"])
+    followed.database.execute("ALTER TABLE parts DROP COLUMN note")
+    followed.database.execute("DELETE FROM parts WHERE id < 10")
+    followed.database.execute("DELETE FROM metrics WHERE device = 1")
+
+    held_up = followed.source().read(catalog, followed.state)
+
+    assert held_up.failure is not None
+    assert (held_up.records, held_up.states) == ({}, [])
+    assert any("wait until those of public.parts" in line for line in held_up.logged)
+    assert len(followed.sync("metrics", "parts").rows("parts")) == 9
+    followed.mirrors("metrics")
