@@ -1,8 +1,8 @@
 """The servers as fixtures: every test that asks for one runs on all that this machine offers.
 
 Servers start when the first test needs them and once per session; databases are fresh for every test.
-`--server NAME` chooses. Where there is no Community edition server, the tests marked `community` are skipped
-and say so.
+`--server NAME` chooses. What does not depend on the server's version, marked `any_server`, runs on the first alone. Where
+there is no Community edition server, the tests marked `community` are skipped and say so.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="only on this server (see `python -m testkit list`); repeatable",
     )
+    parser.addoption(
+        "--every-server",
+        action="store_true",
+        help="also the tests marked any_server on all servers, not on the first alone",
+    )
 
 
 @lru_cache(maxsize=1)
@@ -47,6 +52,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marked = metafunc.definition.get_closest_marker("community") is not None
         if marked or fixture == "community_candidate":
             found = [one for one in found if one.community or one.edition is None]
+        if metafunc.definition.get_closest_marker("any_server") and not metafunc.config.getoption(
+            "--every-server"
+        ):
+            found = found[:1]
         parameters = [pytest.param(one, id=one.label) for one in found]
         nothing = pytest.param(None, id="community", marks=pytest.mark.skip(reason=NO_COMMUNITY))
         metafunc.parametrize(fixture, parameters or [nothing], scope="session", indirect=True)

@@ -19,6 +19,8 @@ from testkit.connector import Connector
 from testkit.database import Database
 from testkit.protocol import Json, Output, configured_catalog
 
+pytestmark = pytest.mark.any_server
+
 IMPATIENT = {"SOURCE_TIMESCALEDB_RETRY_SECONDS": "0.5"}
 
 ODD_NAMES = (

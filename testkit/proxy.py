@@ -199,9 +199,9 @@ class Proxy:
         size = len(data) if rate is None else max(1, int(rate / THROTTLE_SLICES))
         for start in range(0, len(data), size or 1):
             piece = data[start : start + size]
+            self.forwarded += len(piece) if from_server else 0  # before anybody can have seen them
             writer.write(piece)
             await writer.drain()
-            self.forwarded += len(piece) if from_server else 0
             await asyncio.sleep(len(piece) / rate if rate else 0)
         if ends:
             self._behaviour = Behaviour()

@@ -5,17 +5,20 @@ The number in a docstring is the hole's in the list of those that the trial runs
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
 from airbyte_cdk.utils.traced_exception import AirbyteTracedException
 
-from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
+from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tables
 from testkit.database import Database
+from testkit.roots import Root
+from testkit.server import Server
 
 TABLES = ("metrics", "events", "parts")
 WAITING_SECONDS = 30.0
@@ -180,6 +183,75 @@ def test_rows_that_a_killed_sync_told_and_that_were_deleted_since_are_deleted(
 
     assert ended.failure is None, (ended.errors, ended.logged)
     followed.mirrors("metrics", "parts")
+
+
+@contextmanager
+def committed_late(database: Database, *statements: str) -> Iterator[Callable[[], None]]:
+    """An act that commits statements which stay invisible for half a second: no standby answers."""
+    superuser = database.as_superuser()
+    superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    with closing(database.connect()) as writer, ThreadPoolExecutor() as executor:
+
+        def commit() -> None:
+            superuser.execute("SELECT pg_reload_conf()")
+            until(lambda: superuser.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
+            for statement in statements:
+                writer.execute(statement.encode())
+            executor.submit(writer.commit)
+            until(waits(database, writer, "SyncRep"))
+            threading.Timer(0.5, give_up).start()
+
+        def give_up() -> None:
+            with database.cluster.connect() as connection:
+                connection.execute("SELECT pg_cancel_backend(%s)", [writer.info.backend_pid])
+
+        try:
+            yield commit
+        finally:
+            superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            superuser.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def delayed(root: Root) -> Iterator[Followed]:
+    """A database of a server of its own, with the settings of which other tests would suffer."""
+    with Server(root) as server, server.database() as database:
+        make_tables(database)
+        yield Followed(database, f"slot_{database.name}")
+
+
+def test_a_slice_is_read_again_until_it_sees_what_the_stream_has_shown(delayed: Followed) -> None:
+    """8c. A commit waits for a standby: it is decoded, as a change of rows not read yet, and no snapshot sees it."""
+    fill(delayed.database)
+    delayed.publish(*TABLES)
+    late = "INSERT INTO events VALUES ('2024-01-02 12:34:56', 'late')"
+    with committed_late(delayed.database, late) as commit:
+        ended = delayed.sync(*TABLES, acts={("STATE", 1): commit})
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    delayed.mirrors(*TABLES)
+
+
+def test_a_large_value_is_looked_up_where_its_transaction_is_seen(delayed: Followed) -> None:
+    """8d. T sets a large value, then updates another column, and its commit waits for a standby: what is looked up must
+    be T's value, not the one before.
+    """
+    database = delayed.database
+    database.execute("ALTER TABLE metrics ALTER COLUMN note SET STORAGE EXTERNAL")
+    fill(database)
+    database.execute("UPDATE metrics SET note = repeat('old', 3000) WHERE device = 3")
+    delayed.publish(*TABLES)
+    delayed.sync(*TABLES)
+    with committed_late(
+        database,
+        "UPDATE metrics SET note = repeat('new', 3000) WHERE device = 3",
+        "UPDATE metrics SET value = -1 WHERE device = 3",
+    ) as commit:
+        ended = delayed.sync(*TABLES, acts={("STATE", 1): commit})
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    assert {row["note"] for row in ended.rows("metrics")} == {"new" * 3000}
+    delayed.mirrors(*TABLES)
 
 
 def test_a_truncate_before_the_slices_are_read_clears_nothing_that_is_new(followed: Followed) -> None:

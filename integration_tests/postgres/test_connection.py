@@ -19,6 +19,8 @@ from testkit.proxy import Proxy
 from testkit.roots import Root
 from testkit.server import Server
 
+pytestmark = pytest.mark.any_server
+
 FAST = {"jdbc_url_params": "connectTimeout=2"}
 
 

@@ -13,6 +13,8 @@ from source_timescaledb.postgres.connection import ConnectionSettings
 from source_timescaledb.postgres.pool import ReaderPool
 from testkit.database import Database
 
+pytestmark = pytest.mark.any_server
+
 
 def pool(database: Database, size: int, *, password: str | None = None, seconds: float = 5.0) -> ReaderPool:
     configuration, _ = read_configuration(database.config(password=password or database.passwords["reader"]))

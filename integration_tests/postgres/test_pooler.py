@@ -15,6 +15,8 @@ from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.postgres.connection import ConnectionSettings, open_connection
 from testkit.database import Database
 
+pytestmark = pytest.mark.any_server
+
 REFUSAL = b"SFATAL\0VFATAL\0C%s\0Munsupported startup parameter: options\0\0"
 
 

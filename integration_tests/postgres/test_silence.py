@@ -11,6 +11,8 @@ from source_timescaledb.postgres.silence import SilenceWatch
 from testkit.database import Database
 from testkit.proxy import Proxy
 
+pytestmark = pytest.mark.any_server
+
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilenceWatch]:

@@ -17,6 +17,8 @@ from testkit.server import Server
 from testkit.servers import Candidate
 from testkit.tls import EXPIRED, Authority, KeyPair
 
+pytestmark = pytest.mark.any_server
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

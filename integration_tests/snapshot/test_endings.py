@@ -22,6 +22,8 @@ from testkit.roots import Root
 from testkit.run import At, Run, signalled
 from testkit.server import Server
 
+pytestmark = pytest.mark.any_server
+
 BACKENDS = """
 SELECT pid, state, xact_start FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'source-timescaledb%'
