@@ -167,7 +167,7 @@ def test_fence_and_start_do_not_wait_for_a_standby_that_never_answers(root: Root
             after = connection.execute("SHOW synchronous_commit").fetchone()
 
     assert start < fence
-    assert after == ("on",)
+    assert after == ("local",)
 
 
 def test_a_fence_is_flushed_when_it_is_written(connection: Connection) -> None:
