@@ -198,7 +198,8 @@ class Following:
                 coverage,
             )
             self._streams.append(_Stream(request, opening, followed))
-        self._ground.publish_chunks()
+        if self._ground.publish_chunks():
+            self._ground.barrier()
 
     def _estimates(self) -> Emission:
         for stream in self._streams:

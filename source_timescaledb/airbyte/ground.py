@@ -96,8 +96,8 @@ class Ground:
             self.timeline = self._prepare_slot(None)
         return self._start(clock)
 
-    def publish_chunks(self) -> None:
-        """Add the chunks that are missing in the publication, and wait for those who were writing to them.
+    def publish_chunks(self) -> bool:
+        """Add the chunks that are missing in the publication; whether there were any, and a barrier is due.
 
         Call it after the chunks are listed that will be read: so each of those is published before it is read.
         Raises ConnectorError.
@@ -110,7 +110,7 @@ class Ground:
         )
         if added:
             self._session.logger.info("%d chunks were added to the publication %s.", added, publication.name)
-            self.barrier()
+        return added > 0
 
     def barrier(self) -> None:
         """Wait for all that is being written: no slice may be read in a snapshot that does not see it."""

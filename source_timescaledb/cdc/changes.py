@@ -28,7 +28,7 @@ from typing import Final, Protocol
 
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Verdict
-from source_timescaledb.cdc.followed import FollowedStream, cdc_fields
+from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, cdc_fields
 from source_timescaledb.cdc.routing import Route, Router
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.lsn import Lsn
@@ -49,11 +49,11 @@ from source_timescaledb.pgoutput.messages import (
 )
 from source_timescaledb.pgoutput.regions import Markers
 from source_timescaledb.pgoutput.rows import write_row
+from source_timescaledb.postgres.barrier import FENCE_PREFIX
 from source_timescaledb.snapshot.held import RECORD_END, nulled
 from source_timescaledb.types.definition import MARKER
 from source_timescaledb.types.row import resolve_inexpressible
 
-FENCE_PREFIX: Final = "source_timescaledb"
 LINES_AT_ONCE: Final = 2000
 BYTES_AT_ONCE: Final = 1024 * 1024
 MOST_LOOKUPS: Final = 500
@@ -223,7 +223,7 @@ class Changes:
         now = self._clock.tick(int.from_bytes(message[_START], "big"))
         if _MARK in row:
             return self._line(route, row, now, transaction.committed_at)
-        return b'%b%b%b"_ab_cdc_lsn":%d%b' % (route.start, row, route.infix, now, transaction.tail)
+        return b"%b%b%b%b%d%b" % (route.start, row, route.infix, LSN_KEY, now, transaction.tail)
 
     def _is_news(self, route: Route, payload: bytes) -> bool:
         if route.judge is Verdict.UNREAD:
@@ -260,7 +260,7 @@ class Changes:
 
     def _begin(self, begin: Begin) -> None:
         committed_at = utc_text(begin.commit_time)
-        tail = cdc_fields(0, committed_at).removeprefix(b'"_ab_cdc_lsn":0') + RECORD_END
+        tail = cdc_fields(0, committed_at).removeprefix(LSN_KEY + b"0") + RECORD_END
         self._transaction = _Transaction(begin.xid, committed_at, tail)
         self.in_transaction = True
 

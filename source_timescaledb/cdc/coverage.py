@@ -36,8 +36,6 @@ from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice
 from source_timescaledb.state.model import Key
 
-_MANY_SKIPPED = 10_000
-
 
 class Verdict(Enum):
     """What holds for every row of a relation, whatever it is."""
@@ -60,11 +58,6 @@ class Skipped:
     def add(self, xid: int) -> None:
         """Remember a transaction."""
         self.unseen.add(xid)
-
-    @property
-    def many(self) -> bool:
-        """Whether it is time to ask the server for a snapshot, to forget what it sees."""
-        return len(self.unseen) > _MANY_SKIPPED
 
     def accept(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot holds everything that was skipped; what it sees, all later ones see too."""

@@ -21,6 +21,8 @@ from source_timescaledb.types.row import key
 LSN: Final = "_ab_cdc_lsn"
 UPDATED_AT: Final = "_ab_cdc_updated_at"
 DELETED_AT: Final = "_ab_cdc_deleted_at"
+LSN_KEY: Final = f'"{LSN}":'.encode()
+"""What stands before the order clock in a record, where `cdc_fields` begins."""
 CDC_COLUMNS: Final = (LSN, UPDATED_AT, DELETED_AT)
 
 

@@ -24,9 +24,11 @@ from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.publication import (
     Publication,
     add_tables,
+    addition,
     create_publication,
     missing_chunks,
     published,
+    publishing,
     read_publication,
 )
 from source_timescaledb.postgres.slot import (
@@ -133,7 +135,7 @@ def publish_chunks(
         raise ConfigurationError(
             f"{len(names)} chunks are not in the publication {publication.name}, so their changes would be lost: "
             f"{_listed(names)}.",
-            remedy=f"{_addition(publication.name, names)} Or set timescaledb.manage_publication to chunks.",
+            remedy=f"{addition(publication.name, names)} Or set timescaledb.manage_publication to chunks.",
         )
     add_tables(connection, publication.name, names)
     return len(names)
@@ -199,7 +201,7 @@ def _check_operations(publication: Publication, warn: Warn) -> None:
     if not publication.inserts:
         raise ConfigurationError(
             f"The publication {publication.name} does not publish inserts.",
-            remedy=_publishing(publication.name),
+            remedy=publishing(publication.name),
         )
     left_out = [
         word
@@ -209,13 +211,8 @@ def _check_operations(publication: Publication, warn: Warn) -> None:
     if left_out:
         warn(
             f"The publication {publication.name} does not publish {' and '.join(left_out)}: a destination will not see "
-            f"them. {_publishing(publication.name)}"
+            f"them. {publishing(publication.name)}"
         )
-
-
-def _publishing(name: str) -> str:
-    statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');")
-    return statement.format(sql.Identifier(name)).as_string(None)
 
 
 def _check_restrictions(publication: Publication, relations: Sequence[Relation], warn: Warn) -> None:
@@ -249,7 +246,7 @@ def _check_listed(
         return
     raise ConfigurationError(
         f"The publication {publication.name} does not list {_listed(names)}.",
-        remedy=f"Run as its owner: {_addition(publication.name, names, whole=True)} Or set "
+        remedy=f"Run as its owner: {addition(publication.name, names, whole=True)} Or set "
         "timescaledb.manage_publication to full.",
     )
 
@@ -264,16 +261,6 @@ def _covered(connection: Connection, publication: Publication, relation: Relatio
 
 def _table_oid(relation: Relation) -> int:
     return relation.hypertable.oid if relation.hypertable is not None else relation.oid
-
-
-def _addition(publication: str, names: Sequence[QualifiedName], *, whole: bool = False) -> str:
-    tables = [sql.Identifier(*name) for name in names[:NAMES_SHOWN]]
-    only = sql.SQL("{}") if whole else sql.SQL("ONLY {}")
-    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(
-        sql.Identifier(publication), sql.SQL(", ").join(only.format(table) for table in tables)
-    )
-    more = f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""
-    return statement.as_string(None) + more
 
 
 def _listed(names: Sequence[QualifiedName]) -> str:

@@ -20,7 +20,13 @@ from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import ManagePublication, Timescaledb
 from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
-from source_timescaledb.postgres.publication import MissingChunk, Publication, ReplicaIdentity
+from source_timescaledb.postgres.publication import (
+    MissingChunk,
+    Publication,
+    ReplicaIdentity,
+    addition,
+    publishing,
+)
 from source_timescaledb.postgres.slot import Slot, slot_problems
 
 NAMES_SHOWN: Final = 10
@@ -136,7 +142,7 @@ def _publication(
             Severity.BLOCKING if none else Severity.WARNING,
             f"The publication {publication.name} does not list {_listed(facts.unlisted)}: their changes cannot be "
             "followed.",
-            _add(publication.name, facts.unlisted, only=False),
+            addition(publication.name, facts.unlisted, whole=True),
         )
     yield from _missing(publication, manage, facts)
     if facts.unsafe:
@@ -152,11 +158,10 @@ def _operations(publication: Publication) -> Iterator[Finding]:
     there = {"inserts": publication.inserts, "updates": publication.updates, "deletes": publication.deletes}
     left_out = [word for word, published in there.items() if not published]
     if left_out:
-        statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');")
         yield Finding(
             Severity.WARNING if publication.inserts else Severity.BLOCKING,
             f"The publication {publication.name} does not publish {' and '.join(left_out)}.",
-            statement.format(sql.Identifier(publication.name)).as_string(None),
+            publishing(publication.name),
         )
     if publication.narrowed:
         yield Finding(
@@ -181,12 +186,12 @@ def _missing(
     names = [chunk.name for chunk in facts.missing]
     what = f"{len(names)} chunks are not in the publication {publication.name}: {_listed(names)}."
     if manage is ManagePublication.OFF:
-        yield Finding(Severity.BLOCKING, what, _add(publication.name, names, only=True))
+        yield Finding(Severity.BLOCKING, what, addition(publication.name, names))
     elif not publication.owned:
         yield Finding(
             Severity.BLOCKING,
             f"{what} The role does not own the publication, so it cannot add them.",
-            f"{_add(publication.name, names, only=True)} Since TimescaleDB 2.25 the server can add new chunks itself: "
+            f"{addition(publication.name, names)} Since TimescaleDB 2.25 the server can add new chunks itself: "
             "ALTER DATABASE ... SET timescaledb.enable_chunk_auto_publication = on;",
         )
 
@@ -236,13 +241,6 @@ def _guarded(offered: Sequence[Relation]) -> Iterator[Finding]:
 def _create(publication: str, names: Sequence[QualifiedName]) -> str:
     tables = sql.SQL(", ").join(sql.Identifier(*name) for name in names[:NAMES_SHOWN])
     statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {};").format(sql.Identifier(publication), tables)
-    return statement.as_string(None) + _more(names)
-
-
-def _add(publication: str, names: Sequence[QualifiedName], *, only: bool) -> str:
-    each = sql.SQL("ONLY {}") if only else sql.SQL("{}")
-    tables = sql.SQL(", ").join(each.format(sql.Identifier(*name)) for name in names[:NAMES_SHOWN])
-    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(sql.Identifier(publication), tables)
     return statement.as_string(None) + _more(names)
 
 

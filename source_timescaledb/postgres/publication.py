@@ -304,6 +304,23 @@ def create_publication(
         raise connector_error(error, doing) from None
 
 
+def addition(publication: str, names: Sequence[QualifiedName], *, whole: bool = False) -> str:
+    """The statement that adds tables, as a person may run it; with `whole`, with all that inherits from them."""
+    each = sql.SQL("{}") if whole else sql.SQL("ONLY {}")
+    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(
+        sql.Identifier(publication),
+        sql.SQL(", ").join(each.format(_table(name)) for name in names[:NAMES_SHOWN]),
+    )
+    more = f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""
+    return statement.as_string(None) + more
+
+
+def publishing(publication: str) -> str:
+    """The statement after which it publishes every kind of change."""
+    statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');")
+    return statement.format(sql.Identifier(publication)).as_string(None)
+
+
 def _add(connection: Connection, publication: str, tables: Sequence[QualifiedName]) -> None:
     try:
         connection.execute(_addition(publication, tables))

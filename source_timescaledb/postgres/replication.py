@@ -45,11 +45,11 @@ from source_timescaledb.postgres.slot import (
     ChangesGoneError,
     UndecodableSlotError,
     answer,
-    failure,
     invalidated,
     read_slot,
     slot_error,
 )
+from source_timescaledb.postgres.streaming import failure
 from source_timescaledb.sqlstates import LOST, connector_error
 
 NAP_SECONDS: Final = 0.002

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from typing_extensions import Self
 
@@ -26,6 +26,7 @@ from source_timescaledb.errors import ConfigurationError, ConnectorError, Conten
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.barrier import END_WRITERS, OpenWriter, named, open_writers
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.streaming import failure
 from source_timescaledb.sqlstates import connector_error
 
 PLUGIN: Final = "pgoutput"
@@ -258,13 +259,6 @@ def answer(
         if clock() >= give_up:
             return None
         sleep(POLL_SECONDS)
-
-
-def failure(result: PGresult) -> psycopg.Error:
-    """What a failed command amounts to; libpq makes up a result without SQLSTATE when it loses the connection."""
-    if result.error_field(DiagnosticField.SQLSTATE) is None:
-        return psycopg.OperationalError("the connection was lost")
-    return errors.error_from_result(result, encoding="utf-8")
 
 
 def slot_error(error: psycopg.Error, doing: str) -> ConnectorError:

@@ -44,14 +44,14 @@ def stream(
     else:
         server.set_single_row_mode()
     waiting.wait(generators.send(server), server.socket)
-    failure = None
+    failed = None
     for result in _results(server, sleep):
         if result.status in {ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE}:
-            failure = _failure(result)
+            failed = failure(result)
         else:
             yield result
-    if failure is not None:
-        raise failure
+    if failed is not None:
+        raise failed
 
 
 def break_off(connection: Connection) -> None:
@@ -79,7 +79,7 @@ def _results(server: PGconn, sleep: Callable[[float], None]) -> Iterator[PGresul
         yield result
 
 
-def _failure(result: PGresult) -> psycopg.Error:
+def failure(result: PGresult) -> psycopg.Error:
     """What a failed statement amounts to.
 
     Every error of a server has a SQLSTATE; a result without one was made up by libpq, which lost the connection.
