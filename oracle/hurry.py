@@ -1,7 +1,7 @@
 """The connector in a hurry: slices of some dozen rows, rounds of a few hundredths of a second, batches of a few lines.
 
 Small tables then behave as huge ones: snapshot and stream take turns all the time, and a kill finds every condition that
-there is. `python -m oracle.hurry read …` is the connector's command line with these knobs.
+there is. `run_hurried` is the connector's command line with these knobs.
 
 The same way a rule of the connector can be switched off (`Rule`), to prove that the oracle would notice.
 """
@@ -87,7 +87,8 @@ _BROKEN: Final[Mapping[Rule, tuple[type, str, Callable[..., object]]]] = {
 }
 
 
-if __name__ == "__main__":
+def run_hurried() -> None:
+    """The connector's command line, in a hurry; `ORACLE_WITHOUT` may name a rule to switch off."""
     named = os.environ.get(WITHOUT)
     with hurried(Rule[named] if named else None):
         run()

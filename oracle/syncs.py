@@ -8,7 +8,6 @@ SIGKILL at a random message: then the connector has really forgotten everything,
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Final
 from airbyte_cdk.utils.traced_exception import AirbyteTracedException
 
 from integration_tests.inprocess import InProcess
-from oracle.hurry import WITHOUT, Rule, hurried
+from oracle.hurry import WITHOUT, Rule, hurried, run_hurried
 from oracle.tables import PUBLICATION, TABLES
 from testkit.connector import Connector
 from testkit.database import Database
@@ -83,8 +82,7 @@ class Syncs:
         self._random = random
         self._without = without
         environment = {WITHOUT: without.name} if without else {}
-        command = (sys.executable, "-m", "oracle.hurry")
-        self._process = Connector(self._config, folder, command=command, environment=environment)
+        self._process = Connector(self._config, folder, entry=run_hurried, environment=environment)
         self._catalog = InProcess(self._config).catalog("incremental", [table.name for table in TABLES])
         self.state: list[Json] = []
 

@@ -1,4 +1,8 @@
-"""Run the connector as Airbyte does: in a process of its own, told by files, heard by lines."""
+"""Run the connector as Airbyte does: in a process of its own, told by files, heard by lines.
+
+The process is forked from one that has imported the connector (`testkit.forked`), or, where a command is given, started
+from nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from source_timescaledb.run import run
+from testkit.forked import Entry, Forked
 from testkit.protocol import Json
 from testkit.run import TIMEOUT_SECONDS, At, Files, Plan, Result, Run
 
@@ -26,7 +32,8 @@ class Connector:
         config: Mapping[str, Any],
         workdir: Path,
         *,
-        command: Sequence[str] = COMMAND,
+        entry: Entry = run,
+        command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Describe the connector.
@@ -34,11 +41,13 @@ class Connector:
         Args:
             config: its configuration; written to a file that only we can read.
             workdir: where configuration, catalogs, states and what was printed are kept.
-            command: what to run instead of this repository's connector.
+            entry: what to run instead of this repository's connector, in a process that finds it imported.
+            command: what to run instead of either, in a new interpreter or as another program.
             environment: more environment variables.
         """
         self.workdir = workdir.absolute()
-        self.command = tuple(command)
+        self._entry = entry
+        self._command = command
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self.environment = {**os.environ, "PYTHONPATH": path, **(environment or {})}
         self._runs = 0
@@ -94,9 +103,26 @@ class Connector:
         self._runs += 1
         stem = f"{self._runs:03}-{verb}"
         files = Files(self.workdir / f"{stem}.stdout", self.workdir / f"{stem}.stderr")
+        files.stderr.touch()
+        files.stdout.touch()
+        process = self._forked if self._command is None else self._started
+        return Run(process([verb, *arguments], plan, files), plan, files)
+
+    def _forked(self, arguments: list[str], plan: Plan, files: Files) -> Forked:
+        return Forked(
+            self._entry,
+            arguments,
+            stdout=files.stdout if plan.to_file else None,
+            stderr=files.stderr,
+            folder=self.workdir,
+            environment=self.environment,
+        )
+
+    def _started(self, arguments: list[str], plan: Plan, files: Files) -> subprocess.Popen[bytes]:
+        assert self._command is not None
         with files.stderr.open("wb") as stderr, files.stdout.open("wb") as stdout:
-            process = subprocess.Popen(
-                [*self.command, verb, *arguments],
+            return subprocess.Popen(
+                [*self._command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout if plan.to_file else subprocess.PIPE,
                 stderr=stderr,
@@ -104,7 +130,6 @@ class Connector:
                 env=self.environment,
                 bufsize=0,
             )
-        return Run(process, plan, files)
 
     def _written(self, name: str, content: Any) -> str:
         """Write JSON for the connector to read and return the path."""

@@ -26,7 +26,10 @@ from typing import IO, Literal
 import psutil
 
 from testkit.errors import KitError
+from testkit.forked import Forked
 from testkit.protocol import SHOWN, NotProtocolError, Output, parse
+
+Process = subprocess.Popen[bytes] | Forked
 
 F_SETPIPE_SZ = 1031
 READ_BYTES = 65536
@@ -90,7 +93,7 @@ class Result(Output):
 class Run:
     """A run under way: acts on its lines as they come, until `wait` gives the result."""
 
-    def __init__(self, process: subprocess.Popen[bytes], plan: Plan, files: Files) -> None:
+    def __init__(self, process: Process, plan: Plan, files: Files) -> None:
         self.process = process
         self._plan = plan
         self._files = files
