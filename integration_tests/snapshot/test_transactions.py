@@ -318,6 +318,7 @@ def test_a_chunk_behind_a_partitioning_function_is_read_whole_however_large(data
 
 
 @pytest.mark.slow
+@pytest.mark.any_server
 def test_five_million_rows_in_one_chunk_need_little_memory_and_short_transactions(
     database: Database, tmp_path: Path
 ) -> None:

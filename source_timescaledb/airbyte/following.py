@@ -309,16 +309,17 @@ class Following:
         return late
 
     def _read_slices(self) -> Emission:
-        """Read slices for a while."""
+        """Read slices for a while, and at least one."""
         session = self._session
         seconds = min(ROUND_SECONDS, float(session.configuration.checkpoint_target_interval_seconds))
         end = session.clock() + seconds
         session.settle_replica()
-        for stream in self._streams:
-            if stream.readable and session.clock() < end:
-                yield from self._read_stream(stream, end)
+        for stream in [one for one in self._streams if one.readable]:
+            yield from self._read_stream(stream, end)
             if session.stop.is_set():
                 raise Stopped
+            if session.clock() >= end:
+                break
 
     def _read_stream(self, stream: _Stream, end: float) -> Emission:
         session, plan = self._session, stream.opening.plan

@@ -68,7 +68,8 @@ class Crew:
     """Runs the readers of one plan; used by one writer thread. Use it as a context manager: leaving stops the readers.
 
     `pool` must hold at least as many connections as there are readers. `clock` is monotonic, in seconds. Once `resting`
-    says so no slice is taken any more, but those in flight are finished.
+    says so, and it must not take that back, no slice is taken any more, but those in flight are finished. One slice is
+    always taken, so that a crew gets on however soon it is told to rest.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Crew:
     ) -> None:
         self._plan = plan
         self._resting = resting
+        self._taken = False
         self._in_flight = 0
         self._orders = orders
         self._clock = clock
@@ -120,7 +122,7 @@ class Crew:
         """
         while not stop():
             with self._turn:
-                if self._plan.exhausted or (self._resting() and not self._in_flight):
+                if self._plan.exhausted or (self._rests and not self._in_flight):
                     return
             item = self._queue.get(_IDLE_SECONDS)
             if isinstance(item, Failure):
@@ -136,6 +138,11 @@ class Crew:
             self._turn.notify_all()
             return finished
 
+    @property
+    def _rests(self) -> bool:
+        """Asked with the lock held: a slice that is taken after `results` has ended is in nobody's hands."""
+        return self._taken and self._resting()
+
     def _work(self, seat: Seat) -> None:
         try:
             while (slice_ := self._next(seat)) is not None:
@@ -149,9 +156,9 @@ class Crew:
             seat.leave()
 
     def _next(self, seat: Seat) -> Slice | None:
-        """The next slice, waiting while others may still give one back; None when there is none left to take."""
+        """The next slice, waiting while others may still give one back; None when none is left, or to be taken."""
         name = self._orders.selection.relation.name
-        while not self._stopping.is_set() and not self._resting():
+        while not self._stopping.is_set():
             slice_, exhausted = self._patience().keep_trying(
                 lambda: self._take(seat), f"Looking for the next rows of {name}"
             )
@@ -168,8 +175,11 @@ class Crew:
             return tuple(row) if row else None
 
         with self._turn:
+            if self._rests:
+                return None, True
             slice_ = self._plan.take(boundary)
             if slice_ is not None:
+                self._taken = True
                 self._in_flight += 1
             elif not self._plan.exhausted:
                 self._turn.wait(_IDLE_SECONDS)
