@@ -28,11 +28,12 @@ from typing import Final, Protocol
 
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Verdict
-from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, cdc_fields
+from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, after_clock, cdc_fields
 from source_timescaledb.cdc.routing import Route, Router
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.decoder import decode
+from source_timescaledb.pgoutput.inserts import FRAME_BYTES
 from source_timescaledb.pgoutput.messages import (
     UNCHANGED,
     Begin,
@@ -58,9 +59,9 @@ LINES_AT_ONCE: Final = 2000
 BYTES_AT_ONCE: Final = 1024 * 1024
 MOST_LOOKUPS: Final = 500
 
-_HEADER: Final = 25
-_TAG: Final = _HEADER
-_OID: Final = slice(_HEADER + 1, _HEADER + 5)
+_TAG: Final = FRAME_BYTES
+_OID: Final = slice(FRAME_BYTES + 1, FRAME_BYTES + 5)
+_TAG_AND_OID: Final = slice(FRAME_BYTES, FRAME_BYTES + 5)
 _START: Final = slice(1, 9)
 _INSERT: Final = ord("I")
 _MARK: Final = MARKER.encode()
@@ -146,7 +147,8 @@ class Changes:
         self._clock = clock
         self._lookup = lookup
         self._truncation_fails = truncation_fails
-        self._messages: Iterator[bytes] = iter(())
+        self._messages: Sequence[bytes] = ()
+        self._at = 0
         self._transaction = _Transaction()
         self._fence = b""
         self._fence_seen = False
@@ -158,7 +160,7 @@ class Changes:
     def reconnect(self, source: Source) -> None:
         """Go on with a new session of the server, which begins at `position`."""
         self.source = source
-        self._messages = iter(())
+        self._messages, self._at = (), 0
         self._transaction = _Transaction()
         self.in_transaction = False
         self._router.forget()
@@ -186,44 +188,59 @@ class Changes:
         while True:
             if self._run():
                 return True
-            if len(self._lines) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE:
+            if self._full:
                 return False
-            messages = self.source.drain()
-            if not messages:
+            self._messages, self._at = self.source.drain(), 0
+            if not self._messages:
                 return False
-            self._messages = iter(messages)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._lines) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE
 
     def _run(self) -> bool:
         """Handle the messages at hand until a batch is full; True if the fence's transaction has ended."""
-        lines = self._lines
-        for message in self._messages:
+        messages = self._messages
+        while self._at < len(messages):
+            message = messages[self._at]
             if message[_TAG] != _INSERT:
+                self._at += 1
                 if self._other(message):
                     return True
-            elif line := self._inserted(message):
-                lines.append(line)
-                self._size += len(line)
-                if len(lines) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE:
-                    break
+                continue
+            self._insert(self._inserts())
+            if self._full:
+                break
         return False
 
-    def _inserted(self, message: bytes) -> bytes:
-        """The line of an Insert; nothing if it is not to be emitted. The hot path: most of a hypertable's changes."""
+    def _inserts(self) -> Sequence[bytes]:
+        """The Inserts of one relation that come next, as many as there is room for. Most of a hypertable's changes."""
+        messages, first = self._messages, self._at
+        kind = messages[first][_TAG_AND_OID]
+        most = min(len(messages), first + max(1, LINES_AT_ONCE - len(self._lines)))
+        end = first + 1
+        while end < most and messages[end][_TAG_AND_OID] == kind:
+            end += 1
+        self._at = end
+        return messages[first:end]
+
+    def _insert(self, run: Sequence[bytes]) -> None:
         transaction = self._transaction
-        route = self._router.route(message[_OID])
+        route = self._router.route(run[0][_OID])
         if route is None or transaction.markers.inside:
-            return b""
-        payload = message[_HEADER:]
-        if route.judge is not Verdict.NEWS and not self._is_news(route, payload):
-            return b""
-        row = route.insert(payload)
-        if row is None:
-            row = self._plainly(route, payload)
-        route.owner.stream.emitted += 1
-        now = self._clock.tick(int.from_bytes(message[_START], "big"))
-        if _MARK in row:
-            return self._line(route, row, now, transaction.committed_at)
-        return b"%b%b%b%b%d%b" % (route.start, row, route.infix, LSN_KEY, now, transaction.tail)
+            return
+        if route.judge is not Verdict.NEWS:
+            run = [message for message in run if self._is_news(route, message[FRAME_BYTES:])]
+            if not run:
+                return
+        lines, self._clock.value = route.insert(
+            run, self._clock.value, route.start, route.infix + LSN_KEY, transaction.tail
+        )
+        route.owner.stream.emitted += len(lines)
+        if _MARK in b"".join(lines):
+            lines = [self._expressible(route, line) if _MARK in line else line for line in lines]
+        self._lines += lines
+        self._size += sum(map(len, lines))
 
     def _is_news(self, route: Route, payload: bytes) -> bool:
         if route.judge is Verdict.UNREAD:
@@ -232,15 +249,10 @@ class Changes:
         assert isinstance(insert, Insert)
         return route.is_news(self._transaction.xid, insert.new)
 
-    def _plainly(self, route: Route, payload: bytes) -> bytes:
-        insert = decode(payload)
-        assert isinstance(insert, Insert)
-        return write_row(route.fields, insert.new)
-
     def _other(self, message: bytes) -> bool:
         """Handle anything but an Insert; True if it ends the fence's transaction."""
         start = int.from_bytes(message[_START], "big")
-        match decode(message[_HEADER:]):
+        match decode(message[FRAME_BYTES:]):
             case Begin() as begin:
                 self._begin(begin)
             case Commit() as commit:
@@ -260,8 +272,7 @@ class Changes:
 
     def _begin(self, begin: Begin) -> None:
         committed_at = utc_text(begin.commit_time)
-        tail = cdc_fields(0, committed_at).removeprefix(LSN_KEY + b"0") + RECORD_END
-        self._transaction = _Transaction(begin.xid, committed_at, tail)
+        self._transaction = _Transaction(begin.xid, committed_at, after_clock(committed_at) + RECORD_END)
         self.in_transaction = True
 
     def _commit(self, commit: Commit) -> bool:
@@ -321,8 +332,12 @@ class Changes:
         missing: Sequence[str] = (),
     ) -> bytes:
         data = row + route.infix + cdc_fields(clock, committed_at, deleted=deleted)
-        if _MARK not in row and not missing:
-            return route.start + data + RECORD_END
+        line = route.start + data + RECORD_END
+        return self._expressible(route, line, missing) if _MARK in row or missing else line
+
+    def _expressible(self, route: Route, line: bytes, missing: Sequence[str] = ()) -> bytes:
+        """A line with what JSON cannot say, and what is missing, as null and named in its `meta`."""
+        data = line.removeprefix(route.start).removesuffix(RECORD_END)
         clean, inexpressible = resolve_inexpressible(data)
         return route.start + clean + nulled(inexpressible, missing) + RECORD_END
 

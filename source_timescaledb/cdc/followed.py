@@ -69,5 +69,10 @@ class FollowedStream:
 
 def cdc_fields(clock: int, updated_at: str, *, deleted: bool = False) -> bytes:
     """The last fields of a record, with the closing brace; `updated_at` is ISO 8601 in UTC."""
+    return LSN_KEY + b"%d" % clock + after_clock(updated_at, deleted=deleted)
+
+
+def after_clock(updated_at: str, *, deleted: bool = False) -> bytes:
+    """What of them stands behind the clock."""
     gone = f'"{updated_at}"' if deleted else "null"
-    return f'"{LSN}":{clock},"{UPDATED_AT}":"{updated_at}","{DELETED_AT}":{gone}}}'.encode()
+    return f',"{UPDATED_AT}":"{updated_at}","{DELETED_AT}":{gone}}}'.encode()

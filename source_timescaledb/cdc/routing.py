@@ -17,7 +17,7 @@ passed over if we can say whose it is, and stops the sync if we cannot.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -30,7 +30,7 @@ from source_timescaledb.errors import ConfigurationError, DefectError
 from source_timescaledb.hypertables.bounds import internal_of
 from source_timescaledb.hypertables.model import QualifiedName, TimeKind
 from source_timescaledb.pgoutput import messages
-from source_timescaledb.pgoutput.inserts import RowWriter, row_writer
+from source_timescaledb.pgoutput.inserts import RunWriter, run_writer
 from source_timescaledb.pgoutput.messages import TupleData
 from source_timescaledb.pgoutput.rows import Field
 from source_timescaledb.snapshot.query import CHUNK_COLUMN
@@ -91,7 +91,7 @@ class Route:
     owner: Owner
     relation: messages.Relation
     fields: tuple[Field, ...]
-    insert: RowWriter
+    insert: RunWriter
     start: bytes
     """What every record line begins with."""
     infix: bytes
@@ -295,7 +295,7 @@ class Router:
             owner=owner,
             relation=relation,
             fields=fields,
-            insert=row_writer(relation, fields) if trouble is None else _refusing(trouble),
+            insert=run_writer(relation, fields) if trouble is None else _refusing(trouble),
             start=self.line_start(stream),
             infix=(b"," if fields else b"") + _metadata(stream, owner, relation),
             time=positions.get(hypertable.time.column) if hypertable is not None else None,
@@ -357,8 +357,10 @@ def _tells_key(relation: messages.Relation, names: tuple[str, ...], positions: t
     return bool(positions) and all(relation.columns[position].is_key for position in positions)
 
 
-def _refusing(trouble: ConfigurationError) -> RowWriter:
-    def refuse(_payload: bytes) -> bytes | None:
+def _refusing(trouble: ConfigurationError) -> RunWriter:
+    def refuse(
+        _run: Sequence[bytes], _now: int, _start: bytes, _infix: bytes, _tail: bytes
+    ) -> tuple[list[bytes], int]:
         raise trouble
 
     return refuse

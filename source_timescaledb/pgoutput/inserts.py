@@ -17,10 +17,16 @@ all combinations.
 function declines, by returning None, what is no insert of this relation with as many values as it has columns, each a
 text or NULL: an unchanged or binary value, a message too short or too long. The decoder then says what it is.
 
+**Many rows of one relation** that follow each other (`run_writer`) are found by one search through all of them, each
+with a zero byte behind it, which no text can run across; each is proved in the same way, and one that does not agree
+with its message is written by itself. So nothing depends on the search but time.
+
 Measured for ten columns in 150 bytes, three quoted and the rest bare (CPython 3.11, µs a row, best of 60 runs in turn on
 two shared cores): 2.1 as it is here, 2.6 with three NULLs; 7.8 for `decode` and `write_row`. Other ways, without NULL:
 walking 2.8; splitting at `t`, zero, zero and comparing each length 2.2; the expression without counting 1.8, and 3.4
 with NULLs behind short texts. Without any check it takes 1.25, splitting 1.45: the proof costs half a microsecond.
+With everything around it, from the message in its frame to the record's line, a row of a run takes 3.7 µs instead of the
+5.2 that it takes one by one.
 """
 
 from __future__ import annotations
@@ -34,12 +40,23 @@ from types import CodeType
 from typing import Any, Final
 
 from source_timescaledb.errors import DefectError
-from source_timescaledb.pgoutput.messages import Relation
-from source_timescaledb.pgoutput.rows import Field
+from source_timescaledb.pgoutput.decoder import decode
+from source_timescaledb.pgoutput.messages import Insert, Relation
+from source_timescaledb.pgoutput.rows import Field, write_row
 from source_timescaledb.types.definition import Verbatim
 
 RowWriter = Callable[[bytes], "bytes | None"]
 """From the payload of an Insert to the row's JSON object without its closing brace; None where it declines."""
+
+RunWriter = Callable[[Sequence[bytes], int, bytes, bytes, bytes], "tuple[list[bytes], int]"]
+"""Writes the lines of many Inserts of one relation.
+
+Takes the messages in their frames (XLogData), the order clock's time, and what stands in each line before the row,
+between the row and the clock, and behind the clock; returns the lines and the clock's time after them.
+"""
+
+FRAME_BYTES: Final = 25
+"""What XLogData has before a message: `w`, two positions, of which the first is the message's own, and a time."""
 
 _Part = bytes | str
 """Of an object: a constant, or the source of an expression."""
@@ -51,6 +68,7 @@ _HEAD: Final = struct.Struct(">cIcH")
 """`I`, the relation's OID, `N`, the number of columns."""
 
 _SIZE: Final = struct.Struct(">I")
+_LSN: Final = struct.Struct(">Q")
 
 
 def row_writer(relation: Relation, fields: Sequence[Field]) -> RowWriter:
@@ -77,15 +95,48 @@ def row_writer(relation: Relation, fields: Sequence[Field]) -> RowWriter:
         **{_renderer(index): field.render for index, field in enumerate(fields)},
     }
     walking = _function(_walking_source(count, fields), known)
-    return _function(_guessing_source(count, fields), {**known, "walk": walking})
+    writer: RowWriter = _function(_guessing_source(count, fields), {**known, "walk": walking})
+    return writer
 
 
-def _function(source: str, known: dict[str, Any]) -> RowWriter:
+def run_writer(relation: Relation, fields: Sequence[Field]) -> RunWriter:
+    """Make the function that writes the record lines of this relation's inserts.
+
+    What a renderer raises passes through.
+
+    Raises:
+        DefectError: as `row_writer`; and when it writes, for a value that is UNCHANGED.
+        MalformedMessage: when it writes, for what is no Insert.
+    """
+    write_row_of = row_writer(relation, fields)
+
+    def one(payload: bytes) -> bytes:
+        return write_row_of(payload) or _plainly(payload, fields)
+
+    count = len(relation.columns)
+    known = {
+        "head": _HEAD.pack(b"I", relation.oid, b"N", count),
+        "lsn": _LSN.unpack_from,
+        "text_heads": _text_heads(),
+        "find_rows": _rows(count).findall,
+        "one": one,
+        **{_renderer(index): field.render for index, field in enumerate(fields)},
+    }
+    writer: RunWriter = _function(_run_source(count, fields), known)
+    return writer
+
+
+def _plainly(payload: bytes, fields: Sequence[Field]) -> bytes:
+    insert = decode(payload)
+    assert isinstance(insert, Insert)
+    return write_row(fields, insert.new)
+
+
+def _function(source: str, known: dict[str, Any]) -> Any:
     """The function `write` that a source defines, with names that it uses."""
     names = dict(known)
     exec(_compiled(source), names)  # noqa: S102 - we wrote the source, of numbers and reprs of bytes
-    writer: RowWriter = names["write"]
-    return writer
+    return names["write"]
 
 
 @lru_cache(maxsize=128)
@@ -103,6 +154,42 @@ def _text_heads() -> tuple[bytes, ...]:
 def _texts(count: int) -> re.Pattern[bytes]:
     """Finds so many texts, of which each may be found too long or too short where it is no text."""
     return re.compile(rb"t\0\0..([^\0]{0,%d})" % (_LENGTHS - 1) * count, re.DOTALL)
+
+
+@lru_cache(maxsize=128)
+def _rows(count: int) -> re.Pattern[bytes]:
+    """Finds Inserts of so many texts in many of them, one behind the other in their frames."""
+    return re.compile(
+        rb"w.{%d}I....N%b" % (FRAME_BYTES - 1, re.escape(count.to_bytes(2, "big"))) + _texts(count).pattern,
+        re.DOTALL,
+    )
+
+
+def _run_source(count: int, fields: Sequence[Field]) -> str:
+    """The source for many rows, of which those without NULL are found all at once."""
+    encoded = ", ".join(["head", *(f"text_heads[len({name})], {name}" for name in _names(count))])
+    found = "find_rows(b'\\0'.join(whole))"
+    if count == 1:
+        found = f"[(text,) for text in {found}]"
+    return f"""
+def write(run, now, start, infix, tail):
+    whole = [message for message in run if message.count(b"t\\0\\0") == {count}] if len(run) > 1 else []
+    found = {found if count else "[]"}
+    found.reverse()
+    lines = []
+    for message in run:
+        position = lsn(message, 1)[0]
+        now = position if position > now else now + 1
+        payload = message[{FRAME_BYTES}:]
+        if found:
+            [{", ".join(_names(count))}] = found[-1]
+            if b"".join(({encoded},)) == payload:
+                found.pop()
+                lines.append(b"".join((start, {_parts(fields, _text)}, infix, b"%d" % now, tail)))
+                continue
+        lines.append(b"".join((start, one(payload), infix, b"%d" % now, tail)))
+    return lines, now
+"""
 
 
 def _guessing_source(count: int, fields: Sequence[Field]) -> str:
@@ -164,11 +251,16 @@ def _renderer(index: int) -> str:
 
 def _object(fields: Sequence[Field], write: Callable[[int, Field], Iterable[_Part]]) -> str:
     """The source of the expression that writes the object; `write` tells how it writes a field's value."""
+    return f"b''.join(({_parts(fields, write)},))"
+
+
+def _parts(fields: Sequence[Field], write: Callable[[int, Field], Iterable[_Part]]) -> str:
+    """The sources of an object's parts, with commas between them."""
     parts: list[_Part] = [b"{"]
     for index, field in enumerate(fields):
         parts.append((b"," if index else b"") + field.key + b":")
         parts += [b"null"] if field.position is None else write(index, field)
-    return f"b''.join(({', '.join(_folded(parts))},))"
+    return ", ".join(_folded(parts))
 
 
 def _folded(parts: Iterable[_Part]) -> Iterator[str]:

@@ -56,7 +56,7 @@ class Markers:
     """Whether a row change that comes now is TimescaleDB's own."""
 
     def __init__(self) -> None:
-        self._depths = dict.fromkeys(_Region, 0)
+        self._depths: dict[_Region, int] = {}
         self.inside = False
 
     def see(self, prefix: str) -> bool:
@@ -69,8 +69,8 @@ class Markers:
         if step is None:
             return False
         region, change = step
-        self._depths[region] += change
-        if self._depths[region] < 0:
+        depth = self._depths[region] = self._depths.get(region, 0) + change
+        if depth < 0:
             raise UnbalancedMarkers("one ends a region that did not begin")
         self.inside = any(self._depths.values())
         return True

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from source_timescaledb.errors import DefectError
 from source_timescaledb.pgoutput import inserts
-from source_timescaledb.pgoutput.decoder import decode
-from source_timescaledb.pgoutput.inserts import row_writer
+from source_timescaledb.pgoutput.decoder import MalformedMessage, decode
+from source_timescaledb.pgoutput.inserts import row_writer, run_writer
 from source_timescaledb.pgoutput.messages import (
     UNCHANGED,
     Column,
@@ -225,3 +225,73 @@ def test_a_field_shows_a_column_that_is_there(position: int) -> None:
 def test_two_fields_have_two_names() -> None:
     with pytest.raises(DefectError, match="same name"):
         row_writer(relation(1), [Field(0, b'"a"', Verbatim.BARE), Field(None, b'"a"', Verbatim.BARE)])
+
+
+def framed(payload: bytes, lsn: int) -> bytes:
+    """A message as it comes: in XLogData. The time has bytes that look like a text's."""
+    return b"w" + lsn.to_bytes(8, "big") + lsn.to_bytes(8, "big") + b"\0wIt\0\0\0\1" + payload
+
+
+def lines_of(
+    rows: Sequence[TupleData], fields: Sequence[Field], lsns: Sequence[int], now: int
+) -> list[bytes]:
+    """The lines, written row by row."""
+    lines = []
+    for row, lsn in zip(rows, lsns, strict=True):
+        now = max(now + 1, lsn)
+        lines.append(b"<" + write_row(fields, row) + b"|" + str(now).encode() + b">")
+    return lines
+
+
+@given(count=st.integers(0, 4), now=st.integers(0, 2**63), data=st.data())
+@settings(max_examples=400)
+def test_the_rows_of_a_run_are_written_as_each_by_itself(count: int, now: int, data: st.DataObject) -> None:
+    texts = TEXTS | st.none() | st.sampled_from([b"w", b"n", b"t", b"nw", b"", b"x" * 70_000])
+    rows = data.draw(
+        st.lists(st.lists(texts, min_size=count, max_size=count).map(tuple), min_size=1, max_size=6)
+    )
+    lsns = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=len(rows), max_size=len(rows)))
+    fields = data.draw(fields_of(count))
+    run = [framed(encode(Insert(1, row)), lsn) for row, lsn in zip(rows, lsns, strict=True)]
+
+    lines, then = run_writer(relation(count), fields)(run, now, b"<", b"|", b">")
+
+    assert lines == lines_of(rows, fields, lsns, now)
+    assert then == int(lines[-1].rpartition(b"|")[2][:-1])
+
+
+@given(
+    damaged=st.lists(st.sampled_from([b"t", b"n", b"u", b"b", b"\0", b"\1", b"w", b"I"]), max_size=24),
+    place=st.integers(0, 2),
+)
+@settings(max_examples=400)
+def test_a_damaged_message_of_a_run_is_told_as_the_decoder_tells_it(damaged: list[bytes], place: int) -> None:
+    payload = b"I\0\0\0\1N\0\2" + b"".join(damaged)
+    fields = shown(range(2))
+    row: TupleData = (b"1", b"2")
+    run = [framed(encode(Insert(1, row)), 0) for _ in range(3)]
+    run[place] = framed(payload, 0)
+    try:
+        message = decode(payload)
+    except MalformedMessage:
+        with pytest.raises(MalformedMessage):
+            run_writer(relation(2), fields)(run, 0, b"<", b"|", b">")
+        return
+    assert isinstance(message, Insert)
+    rows = [row] * 3
+    rows[place] = message.new
+    if UNCHANGED in message.new:
+        with pytest.raises(DefectError):
+            run_writer(relation(2), fields)(run, 0, b"<", b"|", b">")
+        return
+
+    lines, _ = run_writer(relation(2), fields)(run, 0, b"<", b"|", b">")
+
+    assert lines == lines_of(rows, fields, [0, 0, 0], 0)
+
+
+def test_a_run_of_rows_that_hold_no_null_is_found_at_once() -> None:
+    rows = [(b"1", b"two w"), (b"", b"wI"), (b"3", b"")]
+    run = b"\0".join(framed(encode(Insert(1, row)), 7) for row in rows)
+
+    assert inserts._rows(2).findall(run) == rows
