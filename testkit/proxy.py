@@ -84,6 +84,10 @@ class Proxy:
         """Pass everything on, from now."""
         self._become(Behaviour())
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Take new connections to another server; open ones stay where they are."""
+        self._target = (host, port)
+
     def cut(self) -> None:
         """Close all open connections in order (FIN, as a proxy that restarts); new ones are let in."""
         self._call(lambda: self._end_all(reset=False))

@@ -19,13 +19,16 @@ from source_timescaledb.postgres.slot import (
     Slot,
     SlotActiveError,
     SlotInvalidatedError,
-    WalPoint,
     create_slot,
     drop_slot,
-    identify,
     read_slot,
-    server_problems,
     slot_problems,
+)
+from source_timescaledb.postgres.timeline import (
+    WalPoint,
+    identify,
+    read_forks,
+    server_problems,
 )
 from testkit.database import Database
 from testkit.roots import Root
@@ -83,6 +86,7 @@ def test_a_role_with_nothing_but_replication_makes_a_slot(
     slot = existing(watching, name)
     assert (slot.plugin, slot.database, slot.temporary) == ("pgoutput", database.name, False)
     assert slot.confirmed_flush == point
+    assert slot.failover == (watching.info.server_version >= 170_000)
     assert slot.restart_lsn is not None
     assert slot.restart_lsn <= point
     assert (slot.wal_status, slot.invalidation_reason, slot.active_pid) == ("reserved", "", None)
@@ -282,7 +286,7 @@ def test_a_server_set_back_to_the_past_is_refused(replication: Connection) -> No
     assert "set back" in str(problem)
 
 
-def test_a_promoted_standby_is_another_timeline_and_refused(root: Root) -> None:
+def test_a_promoted_standby_continues_what_was_kept_before_it_left_and_nothing_else(root: Root) -> None:
     with Server(root) as primary, primary.database() as database:
         database.grant_replication()
         with open_connection(settings(database), "test", Session.REPLICATION) as replication:
@@ -293,10 +297,15 @@ def test_a_promoted_standby_is_another_timeline_and_refused(root: Root) -> None:
             other = settings(database, port=standby.address.port)
             with open_connection(other, "test", Session.REPLICATION) as replication:
                 here = identify(replication)
+                forks = read_forks(replication, here.timeline)
 
-    (problem,) = server_problems(here, kept)
-    assert isinstance(problem, ConfigurationError)
-    assert "timeline from 1 to 2" in str(problem)
+    assert [fork.timeline for fork in forks] == [1]
+    assert server_problems(here, kept, forks) == []
+    (past,) = server_problems(here, replace(kept, lsn=Lsn(forks[0].lsn + 1)), forks)
+    (unknown,) = server_problems(here, kept)
+    assert isinstance(past, ConfigurationError)
+    assert f"timeline from 1 to 2 at {forks[0].lsn}" in str(past)
+    assert "does not come from it" in str(unknown)
 
 
 def test_where_a_standby_stands_can_be_asked_too(root: Root) -> None:

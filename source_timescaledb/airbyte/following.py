@@ -51,9 +51,7 @@ from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
 from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
-from source_timescaledb.postgres.connection import (
-    ConnectionSettings,
-)
+from source_timescaledb.postgres.connection import ConnectionSettings
 from source_timescaledb.postgres.replication import ReplicationStream
 from source_timescaledb.snapshot.attempt import Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
@@ -361,11 +359,13 @@ class Following:
         """A STATE of where everything stands."""
         changes = self._changes
         assert changes is not None
+        self._ground.check_publication()
         states = FollowedStates(
             LogPosition(
                 database=self._session.identity,
                 timeline=self._ground.timeline,
                 slot=self._ground.cdc.replication_slot,
+                publication=self._ground.publication,
                 lsn=str(changes.position),
                 clock=self._clock.value,
                 open=open_,

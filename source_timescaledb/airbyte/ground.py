@@ -5,6 +5,11 @@ slot, proved to reach back to where the state stands. Then, at the first time, t
 missed (`postgres.barrier.start_position`). Before any slice is read, a barrier: no snapshot counts that does not see all
 that had begun to write when this process started, or when a chunk was first seen, because of that the stream may have
 told, or be about to tell, only a part.
+
+Two things on this ground can give way without a sound while a sync runs. A standby may take over behind the same
+address: so whatever is written, and every new reading of the log, is asked first which log it is. And the publication
+may be dropped: from PostgreSQL 18 on the server then only leaves out what it had published. So no state is told before
+the publication was seen, the same one, after everything that the state says was decoded.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from typing_extensions import Self
 
@@ -33,10 +38,14 @@ from source_timescaledb.postgres.barrier import emit_fence, insert_position, sta
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
 from source_timescaledb.postgres.connection import Session as Purpose
 from source_timescaledb.postgres.pool import ReaderPool
-from source_timescaledb.postgres.publication import Publication
+from source_timescaledb.postgres.publication import Publication, publication_oid
 from source_timescaledb.postgres.replication import ReplicationStream
-from source_timescaledb.postgres.slot import ChangesGoneError, WalPoint
+from source_timescaledb.postgres.slot import ChangesGoneError
+from source_timescaledb.postgres.timeline import WalPoint, check_unmoved
 from source_timescaledb.state.codec import FollowedStates
+
+LOST_LOG: Final = 1 << 40
+"""Bytes of log that a server which is taken over from has not lost: a terabyte."""
 
 Answer = TypeVar("Answer")
 
@@ -85,6 +94,7 @@ class Ground:
         self._beat()
         self._prepare_publication()
         try:
+            self._check_publication_kept()
             self.timeline = self._prepare_slot(self._kept())
         except ChangesGoneError:
             if self.cdc.invalid_cdc_cursor_position_behavior is not InvalidPositionBehaviour.RESYNC:
@@ -112,6 +122,26 @@ class Ground:
             self._session.logger.info("%d chunks were added to the publication %s.", added, publication.name)
         return added > 0
 
+    @property
+    def publication(self) -> int:
+        """The oid of the publication, another one whenever it is made again."""
+        assert self._publication is not None
+        return self._publication.oid
+
+    def check_publication(self) -> None:
+        """Make sure that whatever was decoded by now was decoded with the publication there.
+
+        Raises ConnectorError.
+        """
+        name = self.cdc.publication
+        found = self._session.ask(
+            lambda connection: publication_oid(connection, name), f"Looking for the publication {name}"
+        )
+        if found != self.publication:
+            raise _republished(
+                name, "while it was followed" if found else "while it was followed, and is gone"
+            )
+
     def barrier(self) -> None:
         """Wait for all that is being written: no slice may be read in a snapshot that does not see it."""
 
@@ -133,8 +163,14 @@ class Ground:
         acknowledged = kept.lsn if kept is not None else Lsn(0)
 
         def attempt() -> ReplicationStream:
+            connection = open_connection(self._settings, "changes", Purpose.REPLICATION)
+            try:
+                check_unmoved(connection, self.timeline)
+            except BaseException:
+                connection.close()
+                raise
             log = ReplicationStream(
-                open_connection(self._settings, "changes", Purpose.REPLICATION),
+                connection,
                 self.cdc.replication_slot,
                 [self.cdc.publication],
                 start=start,
@@ -185,6 +221,16 @@ class Ground:
         )
         self.publish_chunks()
 
+    def _check_publication_kept(self) -> None:
+        """Refuse a publication that is not the one of the state.
+
+        What was written while there was none is left out by a server that goes on without one (PostgreSQL 18), and stops
+        the others (42704).
+        """
+        kept = self.before.position.publication if self.before is not None else 0
+        if kept not in (0, self.publication):
+            raise _republished(self.cdc.publication, "was made again since the last sync")
+
     def _kept(self) -> WalPoint | None:
         if self.before is None:
             return None
@@ -217,8 +263,12 @@ class Ground:
     def _start(self, clock: OrderClock) -> Lsn:
         kept = self._kept()
         if kept is not None:
+            assert self.before is not None
             self.barrier()
             clock.raise_to(self._write(insert_position, "Asking for the end of the log"))
+            if kept.timeline != self.timeline and self.before.position.open:
+                # A killed sync may have told changes, under later times, that the server it came from lost with itself.
+                clock.raise_to(Lsn(clock.value + LOST_LOG))
             return kept.lsn
 
         def find(connection: Connection) -> Lsn:
@@ -236,6 +286,16 @@ class Ground:
 
         def once() -> Answer:
             with self._writing.connection() as connection:
+                if self.timeline:
+                    check_unmoved(connection, self.timeline)
                 return question(connection)
 
         return self._session.patience(self._session.pause).keep_trying(once, doing)
+
+
+def _republished(name: str, what: str) -> ChangesGoneError:
+    return ChangesGoneError(
+        f"The publication {name} {what}: the server does not send what was written while there was none.",
+        remedy="See that it exists and lists what is to be followed. Then clear the state of the connection, or choose "
+        "Re-sync data in the setting invalid_cdc_cursor_position_behavior.",
+    )

@@ -31,14 +31,8 @@ from source_timescaledb.postgres.publication import (
     publishing,
     read_publication,
 )
-from source_timescaledb.postgres.slot import (
-    WalPoint,
-    create_slot,
-    identify,
-    read_slot,
-    server_problems,
-    slot_problems,
-)
+from source_timescaledb.postgres.slot import create_slot, read_slot, slot_problems
+from source_timescaledb.postgres.timeline import WalPoint, identify, read_forks, server_problems
 
 FOLLOWABLE: Final = frozenset({RelationKind.TABLE, RelationKind.HYPERTABLE, RelationKind.PARTITIONED_TABLE})
 NAMES_SHOWN: Final = 10
@@ -157,7 +151,9 @@ def prepare_slot(
     """
     here = identify(replication)
     if kept is not None:
-        _raise_first(server_problems(here, kept))
+        moved = here.timeline != kept.timeline
+        forks = read_forks(replication, here.timeline) if moved else []
+        _raise_first(server_problems(here, kept, forks))
     slot = read_slot(watching, cdc.replication_slot)
     if slot is None and kept is None and manage is ManagePublication.FULL:
         create_slot(
@@ -169,7 +165,8 @@ def prepare_slot(
             sleep=sleep,
         )
         slot = read_slot(watching, cdc.replication_slot)
-    _raise_first(slot_problems(cdc.replication_slot, slot, watching.info.dbname, kept))
+    database = watching.info.dbname
+    _raise_first(slot_problems(cdc.replication_slot, slot, database, kept, timeline=here.timeline))
     return here
 
 

@@ -190,6 +190,13 @@ def read_publication(connection: Connection, name: str) -> Publication | None:
     )
 
 
+def publication_oid(connection: Connection, name: str) -> int:
+    """The oid of a publication, 0 where there is none. Raises psycopg errors as they come."""
+    query = sql.SQL("SELECT oid::int8 FROM pg_catalog.pg_publication WHERE pubname = {}")
+    row = connection.execute(query.format(sql.Literal(name))).fetchone()
+    return int(row[0]) if row else 0
+
+
 def published(connection: Connection, publication: Publication, oids: Iterable[int]) -> set[int]:
     """Which of the given tables have their changes published; a hypertable's answer is not that of its chunks.
 

@@ -27,11 +27,15 @@ from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.barrier import END_WRITERS, OpenWriter, named, open_writers
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.streaming import failure
+from source_timescaledb.postgres.timeline import WalPoint
 from source_timescaledb.sqlstates import connector_error
 
 PLUGIN: Final = "pgoutput"
 POLL_SECONDS: Final = 0.02
 CANCEL_SECONDS: Final = 5.0
+
+_FAILOVER: Final = 170_000
+"""PostgreSQL 17 brought slots that standbys take over."""
 
 LIMITS: Final = {
     "wal_removed": "max_slot_wal_keep_size",
@@ -61,16 +65,6 @@ class UndecodableSlotError(ConfigurationError):
 
 class SlotActiveError(ContentionError):
     """Another process reads the slot; the message has its id."""
-
-
-@dataclass(frozen=True, slots=True)
-class WalPoint:
-    """A position in the write-ahead log, and in whose: where a server stands now, or where a state does."""
-
-    system: str
-    """The cluster's identity; empty where it is unknown."""
-    timeline: int
-    lsn: Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,58 +122,22 @@ def read_slot(connection: Connection, name: str) -> Slot | None:
     return Slot.from_row(row[0]) if row else None
 
 
-def identify(connection: Connection) -> WalPoint:
-    """Where the server stands now, asked on a replication connection. Raises psycopg errors as they come.
-
-    On a primary the position is where it writes next: it is never behind one that a state got from it, where the
-    flushed one that IDENTIFY_SYSTEM tells can be, by the header of a page.
-    """
-    row = connection.execute("IDENTIFY_SYSTEM").fetchone()
-    insert = connection.execute(
-        "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END"
-    ).fetchone()
-    assert row is not None
-    assert insert is not None
-    return WalPoint(row[0], row[1], Lsn.parse(insert[0] or row[2]))
-
-
 def slot_problems(
-    name: str, slot: Slot | None, database: str, kept: WalPoint | None = None
+    name: str,
+    slot: Slot | None,
+    database: str,
+    kept: WalPoint | None = None,
+    *,
+    timeline: int | None = None,
 ) -> list[ConnectorError]:
     """All that keeps a slot from being read from the position that the state has kept, if there is one.
 
     Among them ChangesGoneError, SlotInvalidatedError (which says which setting), and SlotActiveError with the process
-    that reads it.
+    that reads it. `timeline` is the server's, where a state may come from another.
     """
     if slot is None:
-        return [_missing(name, kept)]
+        return [_missing(name, kept, timeline)]
     return [*_unfit(slot, database), *_unreachable(slot, kept), *_busy(slot)]
-
-
-def server_problems(here: WalPoint, kept: WalPoint) -> list[ConnectorError]:
-    """All that tells that a state does not continue on this server: another one, a failover, a restored backup."""
-    if kept.system and here.system != kept.system:
-        return [
-            ConfigurationError(
-                f"The state belongs to another server: its system identifier is {kept.system}, this one's "
-                f"{here.system}.",
-                remedy="Connect to the server that the state comes from, or clear the state of the connection.",
-            )
-        ]
-    if here.timeline != kept.timeline:
-        what = (
-            f"has changed its timeline from {kept.timeline} to {here.timeline}: it was a standby or was restored, and "
-            "may have lost changes that were read, or have others in their place"
-        )
-    elif here.lsn < kept.lsn:
-        what = f"has written no more than {here.lsn} and the state stands at {kept.lsn}: it was set back to the past"
-    else:
-        return []
-    return [
-        ConfigurationError(
-            f"The server {what}.", remedy="Clear the state of the connection to read all again."
-        )
-    ]
 
 
 def create_slot(
@@ -191,7 +149,7 @@ def create_slot(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Lsn:
-    """Make a logical slot for pgoutput and return its consistent point.
+    """Make a logical slot for pgoutput and return its consistent point; where the server can, one for failovers.
 
     Args:
         replication: a `Session.REPLICATION` connection; closed if it cannot be freed again.
@@ -282,17 +240,27 @@ def invalidated(slot: Slot) -> SlotInvalidatedError:
 _ACTIVE: Final = "One slot serves one connection: end the other reader, or wait until it has gone."
 
 
-def _missing(name: str, kept: WalPoint | None) -> ConnectorError:
+def _missing(name: str, kept: WalPoint | None, timeline: int | None) -> ConnectorError:
     make = f"SELECT pg_create_logical_replication_slot('{name}', '{PLUGIN}')"
     if kept is None:
         return ConfigurationError(
             f"The replication slot {name} does not exist.",
             remedy=f"Create it: {make}; or set timescaledb.manage_publication to full.",
         )
+    remedy = (
+        f"Create it again ({make}) and clear the state of the connection, or choose Re-sync data in the setting "
+        "invalid_cdc_cursor_position_behavior."
+    )
+    if timeline not in (None, kept.timeline):
+        return ChangesGoneError(
+            f"The server has changed its timeline from {kept.timeline} to {timeline}: a standby has taken over, and the "
+            f"replication slot {name} did not come with it, so the changes since {kept.lsn} cannot be read.",
+            remedy=f"{remedy} From PostgreSQL 17 on a slot made with failover => true is copied to standbys that set "
+            "sync_replication_slots.",
+        )
     return ChangesGoneError(
         f"The replication slot {name} does not exist any more: the changes since {kept.lsn} cannot be read.",
-        remedy=f"Create it again ({make}) and clear the state of the connection, or choose Re-sync data in the setting "
-        "invalid_cdc_cursor_position_behavior.",
+        remedy=remedy,
     )
 
 
@@ -346,9 +314,15 @@ def _answer_or_blockers(
     sleep: Callable[[float], None],
 ) -> tuple[PGresult | None, list[OpenWriter] | None]:
     """The server's answer to the wish for a slot, or, where none comes in time, whom it waits for."""
-    # The old spelling of (SNAPSHOT 'nothing'), which PostgreSQL 14 knows and 18 still takes.
-    command = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(
-        sql.Identifier(name)
+    # Standbys copy a slot of this kind if they are told to copy slots, and to the others it makes no difference. The
+    # old spelling of (SNAPSHOT 'nothing') is the one that PostgreSQL 14 knows.
+    options = (
+        "(SNAPSHOT 'nothing', FAILOVER)"
+        if replication.info.server_version >= _FAILOVER
+        else "NOEXPORT_SNAPSHOT"
+    )
+    command = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {}").format(
+        sql.Identifier(name), sql.SQL(options)
     )
     server = replication.pgconn
     server.send_query(command.as_bytes(replication))

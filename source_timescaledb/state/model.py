@@ -124,6 +124,8 @@ class LogPosition(_Fact):
     database: DatabaseIdentity
     timeline: int
     slot: str
+    publication: int = 0
+    """The oid of the publication, since it tells whether it is still the same one; 0 where it was not kept."""
     lsn: str
     """Every transaction whose commit ends before or at it has been told: `16/B374D848`."""
     clock: int
