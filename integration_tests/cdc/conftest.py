@@ -52,10 +52,12 @@ class Followed:
     method: dict[str, Any] = field(default_factory=dict)
     state: list[Json] = field(default_factory=list)
     destinations: dict[str, Destination] = field(default_factory=dict)
+    as_reader: bool = False
+    """Whether the role is one that owns nothing; else it is the tables' owner, and no superuser either."""
 
     @property
     def config(self) -> Json:
-        """The configuration, as the tables' owner."""
+        """The configuration."""
         method = {
             "method": "CDC",
             "replication_slot": self.slot,
@@ -64,8 +66,8 @@ class Followed:
             **self.method,
         }
         return self.database.config(
-            username=self.database.owner,
-            password=self.database.passwords["owner"],
+            username=self.database.reader if self.as_reader else self.database.owner,
+            password=self.database.passwords["reader" if self.as_reader else "owner"],
             replication_method=method,
             timescaledb=self.settings,
         )
