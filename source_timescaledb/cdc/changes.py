@@ -22,14 +22,16 @@ is gone by then has a later change in the stream; its value is null with a note 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from source_timescaledb.cdc.clock import OrderClock
-from source_timescaledb.cdc.coverage import Verdict
+from source_timescaledb.cdc.coverage import KeyJudge, Verdict
 from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, after_clock, cdc_fields
+from source_timescaledb.cdc.keys import keys_ahead
 from source_timescaledb.cdc.routing import Route, Router
+from source_timescaledb.cdc.unsent import Lookup, Wanted, completed, filled
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.decoder import decode
@@ -41,7 +43,6 @@ from source_timescaledb.pgoutput.messages import (
     Delete,
     Insert,
     LogicalMessage,
-    OldKind,
     Relation,
     Truncate,
     TupleData,
@@ -72,29 +73,6 @@ class Source(Protocol):
 
     def drain(self) -> list[bytes]:
         """What has come, in order; nothing if nothing has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A row of which values are to be looked up."""
-
-    route: Route
-    xid: int
-    row: TupleData
-    """The new row; its `key` is known."""
-
-    @property
-    def positions(self) -> list[int]:
-        """Which of its columns: those that are shown."""
-        shown = {field.position for field in self.route.fields}
-        return [at for at, value in enumerate(self.row) if value is UNCHANGED and at in shown]
-
-
-class Lookup(Protocol):
-    """Finds values that an UPDATE left alone."""
-
-    def __call__(self, wanted: Sequence[Wanted]) -> Sequence[Mapping[int, bytes | None] | None]:
-        """For each row its unchanged values by position, as the server writes them; None for a row that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +208,8 @@ class Changes:
         if route is None or transaction.markers.inside:
             return
         if route.judge is not Verdict.NEWS:
-            run = [message for message in run if self._is_news(route, message[FRAME_BYTES:])]
+            numbered = enumerate(run, self._at - len(run) + 1)
+            run = [message for after, message in numbered if self._is_inserted_news(route, message, after)]
             if not run:
                 return
         lines, self._clock.value = route.insert(
@@ -242,12 +221,22 @@ class Changes:
         self._lines += lines
         self._size += sum(map(len, lines))
 
-    def _is_news(self, route: Route, payload: bytes) -> bool:
+    def _is_inserted_news(self, route: Route, message: bytes, after: int) -> bool:
         if route.judge is Verdict.UNREAD:
             return route.is_news(self._transaction.xid, ())
-        insert = decode(payload)
+        insert = decode(message[FRAME_BYTES:])
         assert isinstance(insert, Insert)
-        return route.is_news(self._transaction.xid, insert.new)
+        return self._is_news(route, insert.new, after)
+
+    def _is_news(self, route: Route, row: TupleData, after: int | None = None) -> bool:
+        """Whether a change is; where the server has to be asked for that, for the messages `after` it, too."""
+        if isinstance(route.judge, KeyJudge) and route.key:
+            key = route.key_of(row)
+            if route.judge.placement.wants(key):
+                rest = self._messages[self._at if after is None else after :]
+                oid = route.relation.oid.to_bytes(4, "big")
+                route.judge.placement.foresee([key, *keys_ahead(rest, oid, route.key_of)])
+        return route.is_news(self._transaction.xid, row)
 
     def _other(self, message: bytes) -> bool:
         """Handle anything but an Insert; True if it ends the fence's transaction."""
@@ -285,12 +274,11 @@ class Changes:
         route = self._router.route(oid)
         if route is None or self._transaction.markers.inside:
             return
-        new = _completed(update, route)
+        new = completed(update, route)
         old = update.old
-        xid = self._transaction.xid
-        if old is not None and route.tells_key and route.moves(old, new) and route.is_news(xid, old):
+        if old is not None and route.tells_key and route.moves(old, new) and self._is_news(route, old):
             self._emit(route, old, start, deleted=True)
-        if route.is_news(xid, new):
+        if self._is_news(route, new):
             route.check(old=True)
             self._emit(route, new, start)
 
@@ -300,7 +288,7 @@ class Changes:
             return
         if not route.tells_key and route.judge is not Verdict.UNREAD:
             route.check(old=True)
-        if route.is_news(self._transaction.xid, delete.old):
+        if self._is_news(route, delete.old):
             self._emit(route, delete.old, start, deleted=True)
 
     def _emit(self, route: Route, row: TupleData, start: int, *, deleted: bool = False) -> None:
@@ -365,7 +353,7 @@ class Changes:
         waiting, self._waiting = self._waiting, []
         found = self._lookup([one.wanted for one in waiting])
         for one, values in zip(waiting, found, strict=True):
-            row, missing = _filled(one.wanted, values)
+            row, missing = filled(one.wanted, values)
             route = one.wanted.route
             committed_at = self._lines[one.index].decode()
             line = self._line(route, write_row(route.fields, row), one.clock, committed_at, missing=missing)
@@ -379,28 +367,3 @@ class Changes:
         self._lines.clear()
         self._size = 0
         return batch
-
-
-def _completed(update: Update, route: Route) -> TupleData:
-    """The new row, with the values that it left alone from the old one as far as that is known.
-
-    An old row that is only a key has it all when a large value is part of the key (heapam.c, ExtractReplicaIdentity).
-    """
-    if update.old is None or UNCHANGED not in update.new:
-        return update.new
-    whole = update.old_kind is OldKind.FULL
-    columns = route.relation.columns
-    return tuple(
-        old if new is UNCHANGED and (whole or column.is_key) else new
-        for old, new, column in zip(update.old, update.new, columns, strict=True)
-    )
-
-
-def _filled(wanted: Wanted, values: Mapping[int, bytes | None] | None) -> tuple[TupleData, list[str]]:
-    """The row with the values that were found, and the names of the columns whose values are not to be had."""
-    found = values or {}
-    columns = wanted.route.relation.columns
-    row = tuple(
-        found.get(position) if value is UNCHANGED else value for position, value in enumerate(wanted.row)
-    )
-    return row, [columns[position].name for position in wanted.positions if position not in found]

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from source_timescaledb.cdc.keys import Placement
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.hypertables.model import OPEN_ABOVE, Span
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
@@ -35,6 +36,9 @@ from source_timescaledb.snapshot.key_plan import KeyPlan
 from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice
 from source_timescaledb.state.model import Key
+
+Placing = Callable[[tuple[Key, ...]], Placement]
+"""How keys of a table are placed among bounds."""
 
 
 class Verdict(Enum):
@@ -91,20 +95,16 @@ def _holds(span: Span, time: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class KeyJudge:
-    """Judges the rows of a plain table by their key.
+    """Judges the rows of a plain table by their key."""
 
-    `position` tells how many of `bounds`, in order, are not above a key.
-    """
-
-    bounds: tuple[Key, ...]
+    placement: Placement
     pieces: tuple[Snapshot | Verdict, ...]
     """One more than there are bounds."""
-    position: Callable[[tuple[Key, ...], Key], int]
     skipped: Skipped
 
     def is_news(self, xid: int, key: Key) -> bool:
         """Whether a change of the row with this key is to be emitted."""
-        match self.pieces[self.position(self.bounds, key) if self.bounds else 0]:
+        match self.pieces[self.placement.of(key)]:
             case Snapshot() as snapshot:
                 return not snapshot.sees(xid)
             case Verdict.UNREAD:
@@ -209,17 +209,17 @@ class Coverage:
         assert isinstance(self.plan, ChunkPlan)
         return not fresh and not self.plan.unread(chunk_id)
 
-    def of_table(self, position: Callable[[tuple[Key, ...], Key], int]) -> Verdict | KeyJudge | WholeJudge:
+    def of_table(self, placing: Placing) -> Verdict | KeyJudge | WholeJudge:
         """How changes of a plain table's rows are judged until the next slice or drain."""
         if self.exposed or self.plan is None:
             return Verdict.NEWS
         if isinstance(self.plan, KeyPlan):
-            return self._of_keys(self.plan, position)
+            return self._of_keys(self.plan, placing)
         if not self.plan.exhausted:
             return Verdict.UNREAD
         return WholeJudge(self._fresh[-1][1]) if self._fresh else Verdict.NEWS
 
-    def _of_keys(self, plan: KeyPlan, position: Callable[[tuple[Key, ...], Key], int]) -> Verdict | KeyJudge:
+    def _of_keys(self, plan: KeyPlan, placing: Placing) -> Verdict | KeyJudge:
         snapshots = {
             (slice_.lower, slice_.upper): snapshot
             for slice_, snapshot in self._fresh
@@ -239,7 +239,7 @@ class Coverage:
             pieces.insert(0, Verdict.NEWS)
         if pieces == [Verdict.UNREAD]:
             return Verdict.UNREAD
-        return KeyJudge(tuple(bounds), tuple(pieces), position, self.skipped)
+        return KeyJudge(placing(tuple(bounds)), tuple(pieces), self.skipped)
 
 
 def _begun(plan: ChunkPlan) -> bool:

@@ -19,17 +19,17 @@ from typing import Final, Protocol, TypeVar
 import psycopg
 from psycopg import sql
 
-from source_timescaledb.cdc.changes import Wanted
 from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.unsent import Wanted
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.errors import ContentionError, DefectError
 from source_timescaledb.hypertables.model import QualifiedName, ServerVersion
 from source_timescaledb.hypertables.registry import read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.streaming import stream
-from source_timescaledb.snapshot.query import compare, position_query, relation_name
+from source_timescaledb.snapshot.query import compare, positions_query, relation_name
 from source_timescaledb.state.model import Key
 from source_timescaledb.types.model import TYPE_QUERY, PgType, types_from_rows
 from source_timescaledb.types.money import MONEY_QUERY, MoneyFormat, money_format_from_row
@@ -139,15 +139,15 @@ class LiveCatalog:
             "Looking up the types of columns",
         )
 
-    def position(self, followed: FollowedStream, bounds: tuple[Key, ...], key: Key) -> int:
-        """How many of the bounds, which are keys in order, are not above a key."""
-
-        def question(connection: Connection) -> int:
-            row = connection.execute(position_query(followed.relation, bounds, key)).fetchone()
-            assert row is not None
-            return int(row[0])
-
-        return self.ask(question, f"Comparing keys of {followed.name}")
+    def positions(
+        self, followed: FollowedStream, bounds: tuple[Key, ...], keys: Sequence[Key]
+    ) -> Sequence[int]:
+        """For each key, how many of the bounds, which are keys in order, are not above it."""
+        query = positions_query(followed.relation, bounds, keys)
+        return self.ask(
+            lambda connection: [int(row[0]) for row in connection.execute(query).fetchall()],
+            f"Comparing keys of {followed.name}",
+        )
 
 
 @dataclass(slots=True)

@@ -19,13 +19,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from psycopg import sql
 
 from source_timescaledb.cdc.columns import Attribute, Places, places
-from source_timescaledb.cdc.coverage import ChunkJudge, KeyJudge, Verdict, WholeJudge
+from source_timescaledb.cdc.coverage import ChunkJudge, KeyJudge, Placing, Verdict, WholeJudge
 from source_timescaledb.cdc.followed import FollowedStream
+from source_timescaledb.cdc.keys import Placement, rankings
 from source_timescaledb.errors import ConfigurationError, DefectError
 from source_timescaledb.hypertables.bounds import internal_of
 from source_timescaledb.hypertables.model import QualifiedName, TimeKind
@@ -80,8 +82,10 @@ class Catalog(Protocol):
     def types(self, oids: Iterable[int]) -> Mapping[int, PgType]:
         """Types by their oids; those that are gone are missing."""
 
-    def position(self, stream: FollowedStream, bounds: tuple[Key, ...], key: Key) -> int:
-        """How many of the bounds, which are keys in order, are not above a key."""
+    def positions(
+        self, stream: FollowedStream, bounds: tuple[Key, ...], keys: Sequence[Key]
+    ) -> Sequence[int]:
+        """For each key, how many of the bounds, which are keys in order, are not above it."""
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ class Route:
     trouble: ConfigurationError | None
     """Why its rows cannot be told rightly."""
     judge: Judge
-    position: Callable[[tuple[Key, ...], Key], int]
+    placing: Placing
 
     def is_news(self, xid: int, row: TupleData) -> bool:
         """Whether a change of this row, of which at least the replica identity is known, is to be emitted."""
@@ -170,7 +174,7 @@ class Route:
         """Judge by what is read by now."""
         coverage, owner = self.owner.stream.coverage, self.owner
         if owner.chunk is None:
-            self.judge = coverage.of_table(self.position)
+            self.judge = coverage.of_table(self.placing)
         elif owner.gone:
             self.judge = coverage.of_dropped_chunk(owner.chunk)
         else:
@@ -288,8 +292,8 @@ class Router:
         key_positions = tuple(positions[name] for name in keys) if positions.keys() >= set(keys) else ()
         hypertable = stream.hypertable
 
-        def position(bounds: tuple[Key, ...], row_key: Key) -> int:
-            return self.catalog.position(stream, bounds, row_key)
+        ask = partial(self.catalog.positions, stream)
+        rank = rankings(stream.relation)
 
         route = Route(
             owner=owner,
@@ -303,7 +307,7 @@ class Router:
             tells_key=_tells_key(relation, keys, key_positions),
             trouble=trouble,
             judge=Verdict.NEWS,
-            position=position,
+            placing=lambda bounds: Placement(bounds, ask, rank),
         )
         route.rejudge()
         return route

@@ -198,25 +198,35 @@ def boundary_query(relation: Relation, lower: Key | None, upper: Key | None, row
     )
 
 
-def position_query(relation: Relation, bounds: Sequence[Key], key: Key) -> sql.Composed:
-    """How many of the bounds, in order, are not above a key: as the table's own index orders them.
+def positions_query(relation: Relation, bounds: Sequence[Key], keys: Sequence[Key]) -> sql.Composed:
+    """For each key, how many of the bounds, in order, are not above it: as the table's own index orders them.
 
-    The key becomes a row beside none of the table's, and so gets the types and collations of its columns. A row of the
+    The keys become rows beside none of the table's, and so get the types and collations of its columns. Rows of the
     table's own type would not do: a column whose domain takes no NULL refuses to be left out.
     """
     cases = [
         sql.SQL("WHEN NOT {} THEN {}").format(compare(relation, ">=", bound), sql.Literal(number))
         for number, bound in enumerate(bounds)
     ]
-    values = (_literal(relation.column(name), value) for name, value in zip(relation.key, key, strict=True))
+    columns = [relation.column(name) for name in relation.key]
+    number_name = next(name for name in map(str, range(len(columns) + 1)) if name not in relation.key)
+    rows = (
+        sql.SQL("UNION ALL SELECT {}, {}").format(
+            sql.Literal(number),
+            sql.SQL(", ").join(_literal(column, value) for column, value in zip(columns, key, strict=True)),
+        )
+        for number, key in enumerate(keys)
+    )
     return sql.SQL(
-        "SELECT CASE {} ELSE {} END FROM (SELECT {} FROM {} WHERE false UNION ALL SELECT {}) AS one"
+        "SELECT CASE {} ELSE {} END FROM (SELECT 0 AS {}, {} FROM {} WHERE false {}) AS one ORDER BY {}"
     ).format(
         sql.SQL(" ").join(cases),
         sql.Literal(len(bounds)),
+        sql.Identifier(number_name),
         sql.SQL(", ").join(map(sql.Identifier, relation.key)),
         relation_name(relation.name),
-        sql.SQL(", ").join(values),
+        sql.SQL(" ").join(rows),
+        sql.Identifier(number_name),
     )
 
 

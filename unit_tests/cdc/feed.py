@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import orjson
 
-from source_timescaledb.cdc.changes import Changes, Wanted
+from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.routing import Owner, Router
+from source_timescaledb.cdc.unsent import Wanted
 from source_timescaledb.hypertables.model import (
     Column,
     Dimension,
@@ -98,6 +99,8 @@ class MemoryCatalog:
     existing: set[int] = field(default_factory=set)
     prefix: tuple[str, str] | None = None
     today: tuple[Attribute, ...] = (Attribute("id"), Attribute("note"))
+    asked: list[tuple[Key, ...]] = field(default_factory=list)
+    """The keys of each question about positions."""
 
     def owner(self, oid: int) -> Owner | None:
         return self.owners.get(oid)
@@ -114,8 +117,14 @@ class MemoryCatalog:
     def types(self, oids: Iterable[int]) -> Mapping[int, PgType]:
         return {oid: TYPES[oid] for oid in oids if oid in TYPES}
 
-    def position(self, stream: FollowedStream, bounds: tuple[Key, ...], key: Key) -> int:  # noqa: ARG002 - as above
-        return sum(int(bound[0]) <= int(key[0]) for bound in bounds)
+    def positions(
+        self,
+        stream: FollowedStream,  # noqa: ARG002 - as above
+        bounds: tuple[Key, ...],
+        keys: Sequence[Key],
+    ) -> list[int]:
+        self.asked.append(tuple(keys))
+        return [sum(int(bound[0]) <= int(key[0]) for bound in bounds) for key in keys]
 
 
 class Feed:

@@ -10,6 +10,7 @@ from source_timescaledb.cdc.coverage import (
     Verdict,
     WholeJudge,
 )
+from source_timescaledb.cdc.keys import Placement
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.hypertables.model import (
     OPEN_ABOVE,
@@ -64,6 +65,10 @@ def confirm(coverage: Coverage, slice_: Slice) -> None:
 
 def _no_boundary(_lower: Key | None, _upper: Key | None, _rows: int) -> Key | None:
     return None
+
+
+def placing(bounds: tuple[Key, ...]) -> Placement:
+    return Placement(bounds, lambda _bounds, _keys: [], (int,))
 
 
 def covering(plan: ChunkPlan | KeyPlan | WholePlan | None, *, exposed: bool = False) -> Coverage:
@@ -181,7 +186,7 @@ def test_keys_are_judged_by_the_slice_they_lie_in() -> None:
     assert second is not None
     confirm(coverage, second)
 
-    judge = coverage.of_table(lambda bounds, key: sum(int(bound[0]) <= int(key[0]) for bound in bounds))
+    judge = coverage.of_table(placing)
 
     assert isinstance(judge, KeyJudge)
     assert [judge.is_news(104, (key,)) for key in ("5", "10", "15", "20", "99")] == [
@@ -204,15 +209,15 @@ def test_keys_are_judged_by_the_slice_they_lie_in() -> None:
 
 def test_a_table_read_in_one_query_is_unread_then_fresh_then_settled() -> None:
     coverage = covering(WholePlan(Pace(limit=1.0)))
-    assert coverage.of_table(lambda _bounds, _key: 0) is Verdict.UNREAD
+    assert coverage.of_table(placing) is Verdict.UNREAD
 
     read(coverage)
-    judge = coverage.of_table(lambda _bounds, _key: 0)
+    judge = coverage.of_table(placing)
     assert isinstance(judge, WholeJudge)
     assert [judge.is_news(xid) for xid in (104, 105)] == [False, True]
 
     coverage.settle()
-    assert coverage.of_table(lambda _bounds, _key: 0) is Verdict.NEWS
+    assert coverage.of_table(placing) is Verdict.NEWS
 
 
 def test_no_snapshot_is_accepted_that_does_not_see_what_was_skipped() -> None:
