@@ -95,6 +95,12 @@ class Followed:
         self.state = ended.state() or self.state
         return ended
 
+    def refresh(self, table: str) -> None:
+        """Clear the state of a stream, and its rows at the destination."""
+        entries = self.state[0]["global"]["stream_states"]
+        entries[:] = [entry for entry in entries if entry["stream_descriptor"]["name"] != table]
+        self.destinations.pop(table)
+
     def mirrors(self, *tables: str) -> None:
         """Fail unless the destination has what the tables have, no more and no less."""
         for table in tables:

@@ -112,3 +112,51 @@ def test_a_publication_that_is_made_again_in_mid_sync_ends_it_before_it_says_so_
     refused(ended, PUBLICATION)
     assert synced.state[0]["global"]["shared_state"]["lsn"] == before
     refused(synced.sync(*TABLES), "made again since the last sync")
+
+
+@pytest.mark.parametrize("table", ["metrics", "parts"])
+@pytest.mark.parametrize("manage", ["chunks", "full"])
+def test_fault_30_a_table_that_left_the_publication_is_refused_until_it_is_read_again_even_when_it_is_back(
+    synced: Followed, table: str, manage: str
+) -> None:
+    synced.settings["manage_publication"] = manage
+    drop, add = (f"ALTER PUBLICATION {PUBLICATION} {word} TABLE {table}" for word in ("DROP", "ADD"))
+    synced.database.execute(drop.encode())
+    synced.database.execute(CHANGE.encode())
+    synced.database.execute("DELETE FROM metrics WHERE device = 1")
+
+    refused(synced.sync(*TABLES), f"public.{table}")
+    if manage == "chunks":
+        synced.database.execute(add.encode())
+    refused(synced.sync(*TABLES), f"public.{table} left the publication {PUBLICATION}")
+
+    synced.refresh(table)
+    ending_well(synced.sync(*TABLES))
+    synced.mirrors("metrics", "parts")
+
+
+def test_fault_30_a_chunk_that_left_the_publication_is_refused_until_its_stream_is_read_again(
+    synced: Followed,
+) -> None:
+    (chunk, *_) = synced.database.rows("SELECT show_chunks('metrics')::text ORDER BY 1")[0]
+    synced.database.execute(f"ALTER PUBLICATION {PUBLICATION} DROP TABLE ONLY {chunk}".encode())
+    synced.database.execute("UPDATE metrics SET note = 'changed' WHERE time < '2024-01-02'")
+
+    for _ in range(2):
+        refused(synced.sync(*TABLES), "1 chunks left the publication")
+
+    synced.refresh("metrics")
+    ending_well(synced.sync(*TABLES))
+    synced.mirrors("metrics", "parts")
+
+
+def test_a_table_that_leaves_the_publication_and_comes_back_in_mid_sync_ends_it(synced: Followed) -> None:
+    def leave() -> None:
+        synced.database.execute(f"ALTER PUBLICATION {PUBLICATION} DROP TABLE parts".encode())
+        synced.database.execute(CHANGE.encode())
+        synced.database.execute(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE parts".encode())
+
+    ended = synced.sync(*TABLES, acts={("STATE", 1): leave})
+
+    refused(ended, f"public.parts left the publication {PUBLICATION}")
+    refused(synced.sync(*TABLES), f"public.parts left the publication {PUBLICATION}")

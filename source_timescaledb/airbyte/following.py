@@ -52,6 +52,7 @@ from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import ConnectionSettings
+from source_timescaledb.postgres.publication import PublicationMarks
 from source_timescaledb.postgres.replication import ReplicationStream
 from source_timescaledb.snapshot.attempt import Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
@@ -91,13 +92,14 @@ class _Stream:
         """Whether something is left to read, and can be."""
         return self.failed is None and not self.followed.coverage.complete
 
-    def state(self) -> FollowedState:
+    def state(self, marks: PublicationMarks) -> FollowedState:
         """What a later process needs of it."""
         plan = self.opening.plan
         return FollowedState(
             relation=self.request.relation.oid,
             complete=self.followed.coverage.complete,
             progress=plan.progress if plan is not None else None,
+            entry=marks.entries.get(self.request.relation.oid, 0),
             exposed=self.followed.coverage.exposed,
         )
 
@@ -196,7 +198,7 @@ class Following:
                 coverage,
             )
             self._streams.append(_Stream(request, opening, followed))
-        if self._ground.publish_chunks():
+        if self._ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             self._ground.barrier()
 
     def _estimates(self) -> Emission:
@@ -214,13 +216,10 @@ class Following:
         catalog = LiveCatalog(session.ask, followed, session.extension)
         currency = session.ask(read_currency, "Asking for the currency")
 
-        def line_start(stream: FollowedStream) -> bytes:
-            return record_start(stream.name, now_milliseconds())
-
         router = Router(
             catalog,
             tuple(followed),
-            line_start,
+            lambda stream: record_start(stream.name, now_milliseconds()),
             currency,
             lambda name: session.logger.info(
                 "Changes of %s are passed over: it is gone and not followed.", name
@@ -365,12 +364,12 @@ class Following:
                 database=self._session.identity,
                 timeline=self._ground.timeline,
                 slot=self._ground.cdc.replication_slot,
-                publication=self._ground.publication,
+                publication=self._ground.marks.publication,
                 lsn=str(changes.position),
                 clock=self._clock.value,
                 open=open_,
             ),
-            {stream.name: stream.state() for stream in self._streams},
+            {stream.name: stream.state(self._ground.marks) for stream in self._streams},
         )
         self._last_state = states
         yield from self._emit_state(states)

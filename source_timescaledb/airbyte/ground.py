@@ -14,7 +14,7 @@ the publication was seen, the same one, after everything that the state says was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, TypeVar
@@ -38,7 +38,7 @@ from source_timescaledb.postgres.barrier import emit_fence, insert_position, sta
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
 from source_timescaledb.postgres.connection import Session as Purpose
 from source_timescaledb.postgres.pool import ReaderPool
-from source_timescaledb.postgres.publication import Publication, publication_oid
+from source_timescaledb.postgres.publication import Publication, PublicationMarks, read_marks
 from source_timescaledb.postgres.replication import ReplicationStream
 from source_timescaledb.postgres.slot import ChangesGoneError
 from source_timescaledb.postgres.timeline import WalPoint, check_unmoved
@@ -75,6 +75,7 @@ class Ground:
         self._writing = ReaderPool(settings, 1, purpose="fences", session=Purpose.WRITING)
         self._log = ExitStack()
         self._publication: Publication | None = None
+        self._marks: PublicationMarks | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -106,16 +107,16 @@ class Ground:
             self.timeline = self._prepare_slot(None)
         return self._start(clock)
 
-    def publish_chunks(self) -> bool:
+    def publish_chunks(self, begun: Container[int] = ()) -> bool:
         """Add the chunks that are missing in the publication; whether there were any, and a barrier is due.
 
-        Call it after the chunks are listed that will be read: so each of those is published before it is read.
-        Raises ConnectorError.
+        Call it after the chunks are listed that will be read: so each of those is published before it is read. Those that
+        have `begun`, by oid, must not be missing. Raises ConnectorError.
         """
         publication, manage = self._publication, self._session.configuration.timescaledb.manage_publication
         assert publication is not None
         added = self._write(
-            lambda connection: publish_chunks(connection, publication, manage, self._relations),
+            lambda connection: publish_chunks(connection, publication, manage, self._relations, begun),
             f"Adding chunks to the publication {publication.name}",
         )
         if added:
@@ -123,24 +124,22 @@ class Ground:
         return added > 0
 
     @property
-    def publication(self) -> int:
-        """The oid of the publication, another one whenever it is made again."""
-        assert self._publication is not None
-        return self._publication.oid
+    def marks(self) -> PublicationMarks:
+        """By what the publication of this sync is known."""
+        assert self._marks is not None
+        return self._marks
 
     def check_publication(self) -> None:
-        """Make sure that whatever was decoded by now was decoded with the publication there.
+        """Make sure that whatever was decoded by now was decoded with the publication there, and the tables in it.
 
         Raises ConnectorError.
         """
-        name = self.cdc.publication
-        found = self._session.ask(
-            lambda connection: publication_oid(connection, name), f"Looking for the publication {name}"
-        )
-        if found != self.publication:
+        found = self._read_marks()
+        if found is None or found.publication != self.marks.publication:
             raise _republished(
-                name, "while it was followed" if found else "while it was followed, and is gone"
+                self.cdc.publication, f"was {'made again' if found else 'dropped'} while it was followed"
             )
+        self._check_entries(found, self.marks.entries)
 
     def barrier(self) -> None:
         """Wait for all that is being written: no slice may be read in a snapshot that does not see it."""
@@ -219,17 +218,42 @@ class Ground:
             ),
             f"Preparing the publication {self.cdc.publication}",
         )
-        self.publish_chunks()
+        if self.before is None:
+            self.publish_chunks()
 
     def _check_publication_kept(self) -> None:
         """Refuse a publication that is not the one of the state.
 
         What was written while there was none is left out by a server that goes on without one (PostgreSQL 18), and stops
-        the others (42704).
+        the others (42704); what was written while a table was not in it is left out by all.
         """
-        kept = self.before.position.publication if self.before is not None else 0
-        if kept not in (0, self.publication):
+        self._marks = self._read_marks()
+        if self.before is None:
+            return
+        if self.before.position.publication not in (0, self.marks.publication):
             raise _republished(self.cdc.publication, "was made again since the last sync")
+        entries = {state.relation: state.entry for state in self.before.streams.values() if state.entry}
+        self._check_entries(self.marks, entries)
+
+    def _check_entries(self, found: PublicationMarks, before: Mapping[int, int]) -> None:
+        """Refuse to go on with tables that were taken out of the publication meanwhile, whether they are back or not."""
+        lost = [
+            relation.name
+            for relation in self._relations
+            if before.get(relation.oid, 0) not in (0, found.entries.get(relation.oid))
+        ]
+        if lost:
+            raise ConfigurationError(
+                f"{', '.join(map(str, lost))} left the publication {self.cdc.publication} after it was "
+                "followed there: what was written meanwhile is not sent.",
+                remedy="See that the publication lists what is to be followed, and refresh these streams.",
+            )
+
+    def _read_marks(self) -> PublicationMarks | None:
+        name, tables = self.cdc.publication, [relation.oid for relation in self._relations]
+        return self._session.ask(
+            lambda connection: read_marks(connection, name, tables), f"Looking for the publication {name}"
+        )
 
     def _kept(self) -> WalPoint | None:
         if self.before is None:

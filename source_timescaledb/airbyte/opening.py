@@ -88,6 +88,8 @@ class FollowedOpening:
     selection: Selection
     estimated_rows: int
     estimated_bytes: int
+    begun: frozenset[int] = frozenset()
+    """The oids of chunks of which an earlier sync has read something, so that their changes have been followed since."""
 
 
 def open_followed(session: Session, request: StreamRequest, before: FollowedState | None) -> FollowedOpening:
@@ -117,6 +119,16 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
         ),
         estimated_rows=rows,
         estimated_bytes=size,
+        begun=_begun(plan, chunks, before),
+    )
+
+
+def _begun(plan: Plan | None, chunks: list[Chunk], before: FollowedState | None) -> frozenset[int]:
+    if before is None or not isinstance(before.progress, ChunkProgress) or not isinstance(plan, ChunkPlan):
+        return frozenset()
+    known, part = before.progress.last_chunk, before.progress.open
+    return frozenset(
+        chunk.oid for chunk in chunks if chunk.id <= known and (chunk.id in part or not plan.unread(chunk.id))
     )
 
 

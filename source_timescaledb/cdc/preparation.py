@@ -10,7 +10,7 @@ destination whatever the role may see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from psycopg import sql
@@ -114,16 +114,30 @@ def prepare_publication(
 
 
 def publish_chunks(
-    connection: Connection, publication: Publication, manage: ManagePublication, relations: Sequence[Relation]
+    connection: Connection,
+    publication: Publication,
+    manage: ManagePublication,
+    relations: Sequence[Relation],
+    begun: Container[int] = (),
 ) -> int:
     """Add the chunks that are not published, as far as that may be done; how many they were.
 
-    Raises ConfigurationError if it may not, and psycopg errors as they come.
+    Raises ConfigurationError if it may not, or one of them is among those that have `begun`, and psycopg errors as they
+    come.
     """
-    hypertables = [relation.hypertable.oid for relation in relations if relation.hypertable is not None]
+    hypertables = {
+        relation.hypertable.oid: relation for relation in relations if relation.hypertable is not None
+    }
     missing = missing_chunks(connection, publication, hypertables) if hypertables else []
     if not missing:
         return 0
+    if left := [chunk for chunk in missing if chunk.oid in begun]:
+        streams = sorted({hypertables[chunk.hypertable].name for chunk in left})
+        raise ConfigurationError(
+            f"{len(left)} chunks left the publication {publication.name} after they were followed there: "
+            f"{_listed([chunk.name for chunk in left])}. What was written to them meanwhile is not sent.",
+            remedy=f"Refresh {_listed(streams)}.",
+        )
     names = [chunk.name for chunk in missing]
     if manage is ManagePublication.OFF:
         raise ConfigurationError(

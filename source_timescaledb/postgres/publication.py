@@ -16,7 +16,7 @@ aggregate, whose refresh deletes. We never create one over such a table, and nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -39,6 +39,12 @@ _FACTS: Final = """
 SELECT p.oid::int8, p.pubname::text, pg_get_userbyid(p.pubowner)::text, pg_has_role(p.pubowner, 'USAGE'),
        p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot
 FROM pg_catalog.pg_publication p WHERE p.pubname = {name}
+"""
+
+_MARKS: Final = """
+SELECT p.oid::int8, r.prrelid::int8, r.oid::int8 FROM pg_catalog.pg_publication p
+LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = ANY(%(tables)s::int8[]::oid[])
+WHERE p.pubname = %(name)s
 """
 
 _SCHEMAS: Final = """
@@ -163,6 +169,16 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicationMarks:
+    """By what a publication, and a table's place in it, are known to be the ones they were: made again they differ."""
+
+    publication: int
+    """Its oid."""
+    entries: Mapping[int, int]
+    """By the oids of tables, those of the entries that list them; none where they are published in another way."""
+
+
+@dataclass(frozen=True, slots=True)
 class MissingChunk:
     """A chunk of a hypertable that a publication does not publish."""
 
@@ -190,11 +206,15 @@ def read_publication(connection: Connection, name: str) -> Publication | None:
     )
 
 
-def publication_oid(connection: Connection, name: str) -> int:
-    """The oid of a publication, 0 where there is none. Raises psycopg errors as they come."""
-    query = sql.SQL("SELECT oid::int8 FROM pg_catalog.pg_publication WHERE pubname = {}")
-    row = connection.execute(query.format(sql.Literal(name))).fetchone()
-    return int(row[0]) if row else 0
+def read_marks(connection: Connection, name: str, tables: Iterable[int]) -> PublicationMarks | None:
+    """The marks of a publication and of its entries for tables, None where there is none.
+
+    Raises psycopg errors as they come.
+    """
+    rows = connection.execute(_MARKS, {"name": name, "tables": list(tables)}).fetchall()
+    if not rows:
+        return None
+    return PublicationMarks(rows[0][0], {table: entry for _, table, entry in rows if table is not None})
 
 
 def published(connection: Connection, publication: Publication, oids: Iterable[int]) -> set[int]:

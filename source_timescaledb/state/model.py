@@ -112,6 +112,8 @@ class FollowedState(_Fact):
     """Whether everything that existed when the stream was first read has been read; new chunks still follow."""
     progress: Progress | None = None
     """Where its snapshot stands; kept for a hypertable that is complete, because it tells which chunks are new."""
+    entry: int = 0
+    """The oid of the publication's entry for the table; 0 where it is published in another way, or was not kept."""
     exposed: bool = False
     """Whether a destination may hold rows of parts that are not read yet: all changes are told until they are."""
 
