@@ -5,8 +5,10 @@ Fault row 21 of the list of faults that a sync has to survive: failover to stand
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from integration_tests.cdc.conftest import Followed, fill, make_tables
 from integration_tests.inprocess import Acts, Ended, InProcess
+from source_timescaledb.airbyte.ground import LOST_LOG
 from testkit.connector import Connector
 from testkit.database import Database
 from testkit.proxy import Proxy
@@ -154,7 +157,9 @@ def test_fault_21_a_sync_goes_on_after_a_failover_to_a_standby_that_has_the_slot
     synced.followed.mirrors(*TABLES)
     assert len(ended.rows("events")) == 4
     assert [row["id"] for row in ended.rows("parts")] == [5, 6]
-    assert ended.state()[0]["global"]["shared_state"]["timeline"] == 2
+    position = ended.state()[0]["global"]["shared_state"]
+    assert position["timeline"] == 2
+    assert position["clock"] < LOST_LOG
     assert ending_well(synced.sync()).records == {}
 
 
@@ -162,15 +167,44 @@ def test_fault_21_a_sync_that_meets_the_failover_ends_and_the_next_one_goes_on(s
     change(synced.followed.database, 5)
     later: list[Database] = []
 
-    interrupted = synced.sync(acts={("STATE", 1): lambda: later.append(synced.fail_over())})
+    def begin_failover() -> None:
+        synced.standby.caught_up()
+        later.append(synced.turn_to(synced.standby))
+        threading.Timer(0.5, synced.standby.promote).start()
+
+    interrupted = synced.sync(acts={("STATE", 1): begin_failover})
     change(later[0], 6)
     ended = ending_well(synced.sync())
 
+    assert any("a failover seems to be under way" in line for line in interrupted.logged)
     assert [error["failure_type"] for error in interrupted.errors] == ["transient_error"]
     assert "changed its timeline from 1 to 2 while the sync ran" in interrupted.errors[0]["message"]
     synced.followed.database = later[0]
     synced.followed.mirrors(*TABLES)
-    assert ended.state()[0]["global"]["shared_state"]["timeline"] == 2
+    position = ended.state()[0]["global"]["shared_state"]
+    assert position["timeline"] == 2
+    assert position["clock"] > LOST_LOG, "what the interrupted sync may have told later is outbid"
+
+
+def test_a_sync_tells_nothing_that_a_standby_named_to_the_primary_does_not_have(synced: Pair) -> None:
+    superuser = synced.followed.database.as_superuser()
+    physical = "SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical'"
+    (slot,) = superuser.execute(physical).fetchone() or ("",)
+    superuser.execute(f"ALTER SYSTEM SET synchronized_standby_slots = '{slot}'".encode())
+    superuser.execute("SELECT pg_reload_conf()")
+    synced.standby.stop()
+    change(synced.followed.database, 5)
+
+    with ThreadPoolExecutor() as executor:
+        syncing = executor.submit(synced.sync)
+        time.sleep(1.5)
+        waited = not syncing.done()
+        synced.standby.start()
+        ended = ending_well(syncing.result())
+
+    assert waited
+    assert len(ended.rows("events")) == 2
+    synced.followed.mirrors(*TABLES)
 
 
 def test_fault_21_a_state_that_a_failover_has_left_behind_is_refused_and_told_why(unsynced: Pair) -> None:
