@@ -1,0 +1,146 @@
+"""Sequences of events that broke a prototype of the hand-over between snapshot and stream, each found by random runs.
+
+Twelve were found; each is a test here or in `test_sequences_8_to_12`, under its number.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
+from integration_tests.cdc.scenes import TABLES, begun, kill, until, waits
+
+
+def test_sequence_01_a_slot_made_while_a_chunk_is_born_can_be_decoded(followed: Followed) -> None:
+    """T0 writes; the slot's creation waits for it; T1 begins; T0 makes a chunk under a savepoint and commits; the
+    creation waits for T1; T2 writes to the new chunk; T1 commits, so the slot is ready; T2 commits.
+    """
+    database = followed.database
+    fill(database)
+    database.execute(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE {', '.join(TABLES)}".encode())
+    creation = "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')"
+    with (
+        closing(database.connect()) as t0,
+        closing(database.connect()) as t1,
+        closing(database.connect()) as t2,
+        closing(database.connect("superuser")) as maker,
+        ThreadPoolExecutor() as executor,
+    ):
+        begun(t0)
+        made = executor.submit(maker.execute, creation, [followed.slot])
+        until(waits(database, maker, "transactionid"))
+        begun(t1)
+        t0.execute("SAVEPOINT here")
+        t0.execute("INSERT INTO events VALUES ('2025-05-05', 'of T0')")
+        t0.execute("RELEASE here")
+        t0.commit()
+        until(waits(database, maker, "transactionid"))
+        t2.execute("INSERT INTO events VALUES ('2025-05-05', 'of T2')")
+        t1.commit()
+        made.result()
+        maker.commit()
+        t2.commit()
+
+    for _ in range(2):
+        ended = followed.sync(*TABLES)
+        assert ended.failure is None, (ended.errors, ended.logged)
+        followed.mirrors(*TABLES)
+        database.execute("INSERT INTO events VALUES ('2025-05-05', 'later')")
+
+
+def test_sequence_02_a_change_written_before_a_slice_was_read_and_committed_after_it_wins(
+    followed: Followed,
+) -> None:
+    """T updates rows; their slice is read, and does not see it; T commits: in the log it stands before the slice."""
+    database = followed.database
+    fill(database)
+    followed.publish(*TABLES)
+    with closing(database.connect()) as writer:
+
+        def write() -> None:
+            writer.execute("UPDATE metrics SET value = -1")
+            writer.execute("UPDATE parts SET note = 'of T'")
+            writer.execute("DELETE FROM metrics WHERE device = 3")
+
+        ended = followed.sync(*TABLES, acts={("STATE", 1): write, ("RECORD", 1): writer.commit})
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    followed.mirrors(*TABLES)
+    metrics = ended.rows("metrics")
+    assert {row["value"] for row in metrics} > {-1.0, 0.0}, "some were read before and told again"
+
+
+def test_sequence_03_changes_of_one_key_win_in_the_order_of_commits(followed: Followed) -> None:
+    """T1 inserts k; T2 inserts k and waits; T1 deletes k and commits; T2 commits: in the log T2's row stands before
+    the delete.
+    """
+    database = followed.database
+    fill(database)
+    followed.publish(*TABLES)
+    followed.sync(*TABLES)
+    insert = "INSERT INTO parts VALUES (-1, %s)"
+    with (
+        closing(database.connect()) as t1,
+        closing(database.connect()) as t2,
+        ThreadPoolExecutor() as executor,
+    ):
+        t1.execute(insert, ["of T1"])
+        inserted = executor.submit(t2.execute, insert, ["of T2"])
+        until(waits(database, t2, "transactionid"))
+        t1.execute("DELETE FROM parts WHERE id = -1")
+        t1.commit()
+        inserted.result()
+        t2.commit()
+
+    ended = followed.sync(*TABLES)
+
+    assert [row["note"] for row in ended.rows("parts")] == ["of T1", None, "of T2"]
+    followed.mirrors(*TABLES)
+
+
+def test_sequence_04_a_chunk_that_somebody_else_published_is_not_read_before_its_writers_have_ended(
+    followed: Followed,
+) -> None:
+    """L inserts into a chunk that is not published; somebody adds it and is killed; a sync starts; L inserts again and
+    commits: of L only the second row is decoded.
+    """
+    database = followed.database
+    fill(database)
+    followed.publish(*TABLES)
+    followed.sync(*TABLES)
+    database.execute("INSERT INTO events VALUES ('2025-05-05', 'makes the chunk')")
+    chunk = database.value("SELECT show_chunks('events', newer_than => '2025-01-01'::timestamptz)::text")
+    with closing(database.connect()) as writer, ThreadPoolExecutor() as executor:
+        writer.execute("INSERT INTO events VALUES ('2025-05-05', 'before')")
+        database.execute(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE ONLY {chunk}".encode())
+        syncing = executor.submit(followed.sync, *TABLES)
+        time.sleep(0.5)
+        assert not syncing.done()
+        writer.execute("INSERT INTO events VALUES ('2025-05-05', 'after')")
+        writer.commit()
+        ended = syncing.result()
+
+    assert sorted(row["what"] for row in ended.rows("events")) == ["after", "before", "makes the chunk"]
+    followed.mirrors(*TABLES)
+
+
+@pytest.mark.parametrize("record", [1, 150, 301, 450])
+def test_sequence_06_rows_that_a_killed_sync_told_and_that_were_deleted_since_are_deleted(
+    followed: Followed, record: int
+) -> None:
+    """Rows are printed and kept, the sync is killed before their STATE; they are deleted before the next one."""
+    database = followed.database
+    fill(database)
+    followed.publish(*TABLES)
+    followed.sync("metrics", "parts", acts={("RECORD", record): kill})
+    database.execute("DELETE FROM metrics WHERE device < 4")
+    database.execute("DELETE FROM parts WHERE id < 100")
+
+    ended = followed.sync("metrics", "parts")
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    followed.mirrors("metrics", "parts")
