@@ -8,11 +8,18 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 
 import pytest
+from psycopg import sql
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
 from integration_tests.cdc.scenes import TABLES, begun, kill, until, waits
+from integration_tests.inprocess import Acts
+from testkit.database import Database
+
+AUTO_PUBLICATION = (2, 25)
+ROUND_SECONDS = 1.0
 
 
 def test_sequence_01_a_slot_made_while_a_chunk_is_born_can_be_decoded(followed: Followed) -> None:
@@ -128,6 +135,64 @@ def test_sequence_04_a_chunk_that_somebody_else_published_is_not_read_before_its
     followed.mirrors(*TABLES)
 
 
+def publish_chunks_at_birth(database: Database) -> None:
+    """Let the server publish the chunks that are born from now on; skip where it cannot."""
+    if tuple(map(int, database.cluster.timescaledb.split(".")[:2])) < AUTO_PUBLICATION:
+        pytest.skip("the server cannot publish chunks by itself")
+    setting = sql.SQL("ALTER DATABASE {} SET timescaledb.enable_chunk_auto_publication = on")
+    database.as_superuser().execute(setting.format(sql.Identifier(database.name)))
+    database.disconnect()
+
+
+def replace_chunks(database: Database) -> None:
+    """Drop the chunks of a day and make others of the same range with the same keys."""
+    for table in ("metrics", "events"):
+        database.execute(
+            "SELECT drop_chunks(%s, older_than => '2024-01-03'::timestamptz, newer_than => '2024-01-02'::timestamptz)",
+            [table],
+        )
+    database.execute("INSERT INTO metrics SELECT time, device, 1000 + value, 'new' FROM day")
+    database.execute("INSERT INTO events SELECT time, 'new ' || note FROM day")
+
+
+@pytest.mark.parametrize("publisher", ["server", "connector"])
+@pytest.mark.parametrize("moment", ["between syncs", "while changes are told", "in the first load"])
+def test_sequence_05_a_chunk_that_was_dropped_and_made_again_has_the_last_word(
+    followed: Followed, publisher: str, moment: str
+) -> None:
+    """Rows are changed, late in the log; their chunk is dropped, and another of the same range gets the same keys: what
+    was told of the old chunk must not win against what is read of the new one.
+    """
+    database = followed.database
+    if publisher == "server":
+        publish_chunks_at_birth(database)
+    fill(database)
+    database.execute(
+        "CREATE TABLE day AS SELECT * FROM metrics WHERE time >= '2024-01-02' AND time < '2024-01-03'"
+    )
+    followed.publish(*TABLES)
+    update = partial(database.execute, "UPDATE metrics SET value = -1, note = 'old'")
+    replace = partial(replace_chunks, database)
+    if moment != "in the first load":
+        followed.sync(*TABLES)
+        update()
+    if moment == "between syncs":
+        replace()
+    acts: dict[str, Acts] = {
+        "between syncs": {},
+        "while changes are told": {("RECORD", 1): replace},
+        "in the first load": {("RECORD", 900): update, ("RECORD", 901): replace},
+    }
+
+    ended = followed.sync(*TABLES, acts=acts[moment])
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    followed.mirrors("metrics", "parts")
+    told = [row["what"] for row in ended.rows("events") if row["what"].startswith("new ")]
+    assert sorted(told) == sorted(row[0] for row in database.rows("SELECT 'new ' || note FROM day"))
+    assert ("chunks were added" not in "".join(ended.logged)) == (publisher == "server")
+
+
 @pytest.mark.parametrize("record", [1, 150, 301, 450])
 def test_sequence_06_rows_that_a_killed_sync_told_and_that_were_deleted_since_are_deleted(
     followed: Followed, record: int
@@ -144,3 +209,36 @@ def test_sequence_06_rows_that_a_killed_sync_told_and_that_were_deleted_since_ar
 
     assert ended.failure is None, (ended.errors, ended.logged)
     followed.mirrors("metrics", "parts")
+
+
+def test_sequence_07_no_fence_is_written_while_a_slice_is_in_flight(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two slices are read, and the first of them is told; T writes to the second one, which does not see it; the round
+    ends. A drain that settled T's changes now, as those of a slice not read yet, would lose them.
+    """
+    monkeypatch.setattr("source_timescaledb.airbyte.following.ROUND_SECONDS", ROUND_SECONDS)
+    followed.settings["parallel_chunks"] = 1
+    database = followed.database
+    fill(database, days=2)
+    followed.publish("metrics", "events")
+    last = database.value("SELECT show_chunks('events', newer_than => '2024-01-02'::timestamptz)::text")
+
+    def write() -> None:
+        until(lambda: has_read(database, last))
+        database.execute("INSERT INTO events VALUES ('2024-01-02 12:00', 'of T')")
+        time.sleep(ROUND_SECONDS)
+
+    ended = followed.sync("events", "metrics", acts={("RECORD", 1): write})
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    followed.mirrors("events", "metrics")
+    assert ended.rows("events")[-1]["what"] == "of T"
+
+
+def has_read(database: Database, chunk: str) -> bool:
+    """Whether the last thing that a reader of the connector has done was to read a chunk."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND datname = %s AND query LIKE %s"
+    name = chunk.rpartition(".")[2]
+    found = database.as_superuser().execute(asked, [database.name, f"BEGIN%LOCK TABLE%{name}%"]).fetchone()
+    return found == (1,)
