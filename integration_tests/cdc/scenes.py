@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg
 from airbyte_cdk.utils.traced_exception import AirbyteTracedException
@@ -44,33 +44,59 @@ def waits(database: Database, connection: psycopg.Connection, event: str) -> Cal
     return condition
 
 
+def blocked(database: Database, connection: psycopg.Connection, by: psycopg.Connection) -> Callable[[], bool]:
+    """Whether a session waits for another one."""
+
+    def condition() -> bool:
+        pids = [by.info.backend_pid, connection.info.backend_pid]
+        return database.as_superuser().execute("SELECT %s = ANY(pg_blocking_pids(%s))", pids).fetchone() == (
+            True,
+        )
+
+    return condition
+
+
 def begun(connection: psycopg.Connection) -> None:
     """Give a transaction its id."""
     connection.execute("SELECT pg_current_xact_id()")
 
 
 @contextmanager
-def committed_late(database: Database, *statements: str) -> Iterator[Callable[[], None]]:
-    """An act that commits statements which stay invisible for half a second: no standby answers."""
+def standby_that_never_answers(database: Database) -> Iterator[None]:
+    """Commits are in the log at once and invisible for ever, unless they ask not to wait."""
     superuser = database.as_superuser()
-    superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-    with closing(database.connect()) as writer, ThreadPoolExecutor() as executor:
+
+    def set_name(name: str) -> None:
+        superuser.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'".encode())
+        superuser.execute("SELECT pg_reload_conf()")
+        until(lambda: superuser.execute("SHOW synchronous_standby_names").fetchone() == (name,))
+
+    set_name("nobody")
+    try:
+        yield
+    finally:
+        set_name("")
+
+
+@contextmanager
+def committed_late(
+    database: Database, *statements: str, seconds: float = 0.5
+) -> Iterator[Callable[[], None]]:
+    """An act that commits statements which stay invisible for so long: no standby answers, from then on."""
+    with closing(database.connect()) as writer, ThreadPoolExecutor() as executor, ExitStack() as stack:
 
         def commit() -> None:
-            superuser.execute("SELECT pg_reload_conf()")
-            until(lambda: superuser.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
+            stack.enter_context(standby_that_never_answers(database))
             for statement in statements:
                 writer.execute(statement.encode())
             executor.submit(writer.commit)
             until(waits(database, writer, "SyncRep"))
-            threading.Timer(0.5, give_up).start()
+            timer = threading.Timer(seconds, give_up)
+            stack.callback(timer.cancel)
+            timer.start()
 
         def give_up() -> None:
             with database.cluster.connect() as connection:
                 connection.execute("SELECT pg_cancel_backend(%s)", [writer.info.backend_pid])
 
-        try:
-            yield commit
-        finally:
-            superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
-            superuser.execute("SELECT pg_reload_conf()")
+        yield commit

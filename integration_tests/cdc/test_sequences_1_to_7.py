@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
-from integration_tests.cdc.scenes import TABLES, begun, kill, until, waits
+from integration_tests.cdc.scenes import TABLES, begun, blocked, kill, until
 from integration_tests.inprocess import Acts
 from testkit.database import Database
 
@@ -39,13 +39,13 @@ def test_sequence_01_a_slot_made_while_a_chunk_is_born_can_be_decoded(followed: 
     ):
         begun(t0)
         made = executor.submit(maker.execute, creation, [followed.slot])
-        until(waits(database, maker, "transactionid"))
+        until(blocked(database, maker, by=t0))
         begun(t1)
         t0.execute("SAVEPOINT here")
         t0.execute("INSERT INTO events VALUES ('2025-05-05', 'of T0')")
         t0.execute("RELEASE here")
         t0.commit()
-        until(waits(database, maker, "transactionid"))
+        until(blocked(database, maker, by=t1))
         t2.execute("INSERT INTO events VALUES ('2025-05-05', 'of T2')")
         t1.commit()
         made.result()
@@ -97,7 +97,7 @@ def test_sequence_03_changes_of_one_key_win_in_the_order_of_commits(followed: Fo
     ):
         t1.execute(insert, ["of T1"])
         inserted = executor.submit(t2.execute, insert, ["of T2"])
-        until(waits(database, t2, "transactionid"))
+        until(blocked(database, t2, by=t1))
         t1.execute("DELETE FROM parts WHERE id = -1")
         t1.commit()
         inserted.result()

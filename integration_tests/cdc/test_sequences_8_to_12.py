@@ -4,21 +4,114 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
-from integration_tests.cdc.conftest import Followed, fill, make_tables
-from integration_tests.cdc.scenes import TABLES, committed_late
+from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tables
+from integration_tests.cdc.scenes import (
+    TABLES,
+    begun,
+    blocked,
+    committed_late,
+    kill,
+    standby_that_never_answers,
+    until,
+)
 from testkit.roots import Root
 from testkit.server import Server
 
 
 @pytest.fixture
 def delayed(root: Root) -> Iterator[Followed]:
-    """A database of a server of its own, with the settings of which other tests would suffer."""
-    with Server(root) as server, server.database() as database:
+    """A database of a server of its own, with settings of which other tests would suffer, and with no jobs that write."""
+    with (
+        Server(root, settings={"timescaledb.max_background_workers": 0}) as server,
+        server.database() as database,
+    ):
         make_tables(database)
         yield Followed(database, f"slot_{database.name}")
+
+
+def test_sequence_08a_no_fence_waits_for_a_standby_that_never_answers(delayed: Followed) -> None:
+    """Nothing that the connector commits is waited for: the start, a chunk that joins the publication, the fences."""
+    database = delayed.database
+    fill(database)
+    delayed.publish(*TABLES)
+    for day in ("2025-05-05", "2025-06-06"):
+        database.execute("INSERT INTO events VALUES (%s, 'in a chunk of its own')", [day])
+        with standby_that_never_answers(database):
+            ended = delayed.sync(*TABLES)
+
+        assert ended.failure is None, (ended.errors, ended.logged)
+        assert [line for line in ended.logged if "added to the publication" in line]
+        delayed.mirrors(*TABLES)
+
+
+def test_sequence_08b_what_was_committed_but_not_visible_when_the_slot_was_made_is_read(
+    delayed: Followed,
+) -> None:
+    """The slot's creation waits for T0, then for T1, which has begun meanwhile; T2 commits and stays invisible; T1 ends,
+    and the slot is ready. T2's commit lies before it, so T2 is not decoded, and no snapshot sees T2 for a second.
+    """
+    database = delayed.database
+    fill(database)
+    database.execute(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE {', '.join(TABLES)}".encode())
+    with (
+        closing(database.connect()) as t0,
+        closing(database.connect(options="-c synchronous_commit=local")) as t1,
+        closing(database.connect("superuser")) as maker,
+        ThreadPoolExecutor() as executor,
+        committed_late(
+            database,
+            "INSERT INTO events VALUES ('2024-01-02 12:34:56', 'of T2')",
+            "UPDATE parts SET note = 'of T2'",
+            seconds=1.0,
+        ) as commit_t2,
+    ):
+        begun(t0)
+        made = executor.submit(
+            maker.execute, "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [delayed.slot]
+        )
+        until(blocked(database, maker, by=t0))
+        begun(t1)
+        t0.commit()
+        until(blocked(database, maker, by=t1))
+        commit_t2()
+        t1.commit()
+        made.result()
+        ended = delayed.sync(*TABLES)
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    delayed.mirrors(*TABLES)
+
+
+def test_sequence_08c_what_a_killed_sync_has_left_for_its_slices_is_waited_for_by_the_next(
+    delayed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T commits and stays invisible; a sync tells T's changes of a stream that is read, leaves those of another one for
+    its slices, says in a STATE that it has come past T, and is killed. The next one must not read before T is visible.
+    """
+    monkeypatch.setattr("source_timescaledb.airbyte.following.STATE_SECONDS", 0.0)
+    database = delayed.database
+    fill(database)
+    delayed.publish(*TABLES)
+    delayed.sync("parts")
+    before = delayed.state[0]["global"]["shared_state"]["lsn"]
+    statements = (
+        "UPDATE parts SET note = 'of T'",
+        "INSERT INTO events VALUES ('2024-01-02 12:34:56', 'of T')",
+    )
+    with committed_late(database, *statements, seconds=1.5) as commit:
+        killed = delayed.sync("parts", "events", acts={("STATE", 1): commit, ("STATE", 2): kill})
+        after = delayed.state[0]["global"]["shared_state"]["lsn"]
+        ended = delayed.sync("parts", "events")
+
+    assert len(killed.rows("parts")) == len(database.rows("SELECT FROM parts"))
+    assert after != before
+    assert ended.failure is None, (ended.errors, ended.logged)
+    delayed.mirrors("parts", "events")
 
 
 def test_sequence_08c_a_slice_is_read_again_until_it_sees_what_the_stream_has_shown(
