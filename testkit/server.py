@@ -26,6 +26,7 @@ from testkit.errors import KitError
 from testkit.keeper import run
 from testkit.postmaster import HOST, POLL_SECONDS, SETTINGS, Postmaster, free_port, write_settings
 from testkit.roots import Root
+from testkit.winding import freeze, set_next_transaction
 
 START_ATTEMPTS = 5
 Settings = Mapping[str, str | int]
@@ -175,6 +176,20 @@ class Server(Cluster):
     def restart(self) -> None:
         """Stop it if it runs, and start it again on the same port with the same data."""
         self.stop()
+        self.start()
+
+    def wind_to(self, xid: int) -> None:
+        """Restart it as one that has given out all transaction ids below `xid`, of which the next one is the first.
+
+        To be done before there are slots, which do not survive it. With `autovacuum` off in its settings nothing wanders
+        about in its databases afterwards.
+
+        Raises:
+            KitError: it cannot be done; the message ends with what the server's program said.
+        """
+        freeze(self.address)
+        self.stop()
+        set_next_transaction(self.root, self.folder, xid)
         self.start()
 
     def remove(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tables
@@ -19,8 +20,11 @@ from integration_tests.cdc.scenes import (
     standby_that_never_answers,
     until,
 )
+from testkit.database import Database
 from testkit.roots import Root
 from testkit.server import Server
+
+WRAP = 2**32
 
 
 @pytest.fixture
@@ -185,6 +189,91 @@ def test_sequence_10_a_truncate_of_rows_that_were_told_is_told_once_and_what_fol
     assert [row["note"] for row in ended.rows("metrics")] == ["new"]
     assert len([line for line in ended.logged if "public.metrics" in line and "TRUNCATE" in line]) == 1
     followed.mirrors("events", "parts")
+
+
+@pytest.fixture
+def wrapping(root: Root) -> Iterator[Followed]:
+    """A database of a server that has given out nearly all transaction ids of its first epoch."""
+    with Server(root, settings={"autovacuum": "off", "timescaledb.max_background_workers": 0}) as server:
+        server.wind_to(WRAP - 5000)
+        with server.database() as database:
+            make_tables(database)
+            yield Followed(database, f"slot_{database.name}")
+
+
+def spend(database: Database, *, to: int) -> None:
+    """Give transaction ids out until this one is the next."""
+    database.execute(
+        f"DO $$ BEGIN WHILE pg_current_xact_id()::text::int8 < {to - 1} LOOP COMMIT; END LOOP; END $$".encode()
+    )
+
+
+def test_sequence_11_snapshots_from_before_and_after_the_wrap_know_what_they_have_seen(
+    wrapping: Followed,
+) -> None:
+    """T writes before transaction ids begin anew and commits after; slices are read before and after; U writes after and
+    commits at once, V writes after and commits with T.
+    """
+    database = wrapping.database
+    fill(database)
+    wrapping.publish(*TABLES)
+    with closing(database.connect()) as t, closing(database.connect()) as v:
+
+        def approach() -> None:
+            spend(database, to=WRAP - 2)
+            write(t, "of T", device=1)
+
+        def cross() -> None:
+            spend(database, to=WRAP + 5)
+            write(v, "of V", device=2)
+            with database.connect() as u:
+                write(u, "of U", device=3)
+
+        def end() -> None:
+            t.commit()
+            v.commit()
+
+        ended = wrapping.sync(
+            *TABLES, acts={("STATE", 1): approach, ("RECORD", 1): cross, ("RECORD", 303): end}
+        )
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    wrapping.mirrors(*TABLES)
+    told = [row["what"] for row in ended.rows("events") if row["what"].startswith("of")]
+    assert sorted(told) == [of for of in ("of T", "of U", "of V") for _ in range(3)]
+
+
+def write(connection: psycopg.Connection, name: str, *, device: int) -> None:
+    """Rows in each chunk, rows changed and rows deleted."""
+    connection.execute(
+        "INSERT INTO events SELECT timestamptz '2024-01-01 12:34' + i * interval '1 day', %s"
+        " FROM generate_series(0, 2) i",
+        [name],
+    )
+    connection.execute("UPDATE metrics SET note = %s WHERE device = %s AND value < 200", [name, device])
+    connection.execute("DELETE FROM metrics WHERE device = %s AND value >= 200", [device])
+    connection.execute("UPDATE parts SET note = %s WHERE id %% 7 = %s", [name, device])
+
+
+def test_sequence_11_a_writer_from_before_the_wrap_is_waited_for(wrapping: Followed) -> None:
+    """T writes before transaction ids begin anew; a sync starts after; its barrier must not take T for one of later."""
+    database = wrapping.database
+    fill(database)
+    wrapping.publish(*TABLES)
+    wrapping.sync(*TABLES)
+    database.execute("INSERT INTO events VALUES ('2025-05-05', 'makes the chunk')")
+    spend(database, to=WRAP - 2)
+    with closing(database.connect()) as t, ThreadPoolExecutor() as executor:
+        t.execute("INSERT INTO events VALUES ('2025-05-05', 'of T')")
+        spend(database, to=WRAP + 5)
+        syncing = executor.submit(wrapping.sync, *TABLES)
+        time.sleep(0.5)
+        assert not syncing.done()
+        t.commit()
+        ended = syncing.result()
+
+    assert ended.failure is None, (ended.errors, ended.logged)
+    wrapping.mirrors(*TABLES)
 
 
 def test_sequence_12_a_destination_that_does_not_listen_does_not_cost_the_connection(

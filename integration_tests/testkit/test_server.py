@@ -112,6 +112,20 @@ def test_a_standby_follows_and_can_be_promoted(root: Root) -> None:
         assert one(primary, "SELECT count(*) FROM pg_replication_slots") == 0
 
 
+def test_transaction_ids_can_be_set_forward_to_where_they_begin_anew(root: Root) -> None:
+    wrap = 2**32
+    with Server(root, settings={"autovacuum": "off"}) as server:
+        server.wind_to(wrap - 40)
+        with server.database() as database:
+            database.execute("CREATE TABLE kept (xid xid8)")
+            for _ in range(60):
+                database.execute("INSERT INTO kept VALUES (pg_current_xact_id())")
+            xids = [int(xid) for (xid,) in database.rows("SELECT xid::text FROM kept ORDER BY xid")]
+
+    assert len(xids) == 60
+    assert xids[0] < wrap < xids[-1]
+
+
 def test_a_single_backend_can_be_killed(root: Root) -> None:
     with Server(root) as server, server.connect() as victim:
         server.signal_backend(victim.info.backend_pid, signal.SIGKILL)
