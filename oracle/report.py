@@ -15,10 +15,11 @@ HEAD: Final = """\
 # The oracle
 
 Written by `{command}`. Four writers change five tables at random (a hypertable with a primary key, one with a unique
-index as replica identity, one with REPLICA IDENTITY FULL, one without a key, a plain table) while syncs run back to back;
-after a last sync in the quiet, each destination must hold what the source holds, row by row. A seed fixes everything but
-how the server interleaves the writers, so a seed that fails is played again until it fails again:
-`python -m oracle --seeds 1 --first SEED --keep`.
+index as replica identity, one with REPLICA IDENTITY FULL, one without a key, a plain table), and two pairs bring about
+what chance hardly does (a key that two write in one order and commit in the other, a chunk that is written to while it
+joins the publication). Meanwhile syncs run back to back; after a last one in the quiet, each destination must hold what
+the source holds, row by row. A seed fixes everything but how the server interleaves the writers, so a seed that fails is
+played again until it fails again: `python -m oracle --seeds 1 --first SEED --keep`.
 
 {facts}
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -15,8 +16,10 @@ from integration_tests.truth import Truth
 from oracle.destinations import Destination, Habit
 from oracle.hurry import Rule
 from oracle.judging import Deviation, compare
+from oracle.meetings import duels, settlings
 from oracle.syncs import Manner, Sync, Syncs
 from oracle.tables import TABLES, make_tables, publish
+from oracle.together import meet
 from oracle.workload import Author, Policy, Transaction
 from oracle.writers import Tally, at_work, write
 from testkit.cluster import Cluster
@@ -78,6 +81,7 @@ def play(
     keep: Path | None = None,
     without: Rule | None = None,
     seconds: float = WRITING_SECONDS,
+    writers: int = WRITERS,
 ) -> Outcome:
     """Play a seed on a fresh database of the server.
 
@@ -86,7 +90,8 @@ def play(
         what: the seed's play.
         keep: the folder for what the syncs of a failing seed printed; nothing is kept without.
         without: a rule of the connector to switch off.
-        seconds: how long the writers write.
+        seconds: how long is written, at least; whoever writes goes on until the sync that runs then has ended.
+        writers: how many write at random, beside those that meet.
 
     Raises psycopg errors that ended a writer, and KitError.
     """
@@ -95,7 +100,7 @@ def play(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oracle-")))
         database = stack.enter_context(cluster.database())
-        heard = _synced(database, what, outcome, folder, without, seconds)
+        heard = _synced(database, what, outcome, folder, without, seconds, writers)
         if outcome.error is None:
             outcome.deviations += _judged(database, what, heard)
         if keep is not None and not outcome.well:
@@ -113,7 +118,13 @@ class _Heard:
 
 
 def _synced(
-    database: Database, what: Play, outcome: Outcome, folder: Path, without: Rule | None, seconds: float
+    database: Database,
+    what: Play,
+    outcome: Outcome,
+    folder: Path,
+    without: Rule | None,
+    seconds: float,
+    writers: int,
 ) -> _Heard:
     random = Random(f"{what.seed}/syncs")
     slot = f"oracle_{database.name}"
@@ -121,12 +132,14 @@ def _synced(
     write(database, [Transaction(Author(what.seed, -1).first_rows())], lambda: False)
     syncs = Syncs(database, slot, what.manner, random, folder, without)
     heard = _Heard([Destination(habit, syncs.keys) for habit in what.habits])
-    with at_work(database, what.seed, what.policy, WRITERS) as writers:
+    with at_work(database, what.seed, what.policy, writers) as working:
         end = time.monotonic() + seconds
         publish(database, slot)
+        for meetings in (duels(what.seed), settlings(what.seed)):
+            working.join(partial(meet, database, meetings))
         while time.monotonic() < end and outcome.error is None:
             _hear(heard, syncs.sync(), outcome)
-        outcome.tally = writers.end()
+        outcome.tally = working.end()
     if outcome.error is None:
         _hear(heard, syncs.sync(to_the_end=True), outcome)
     return heard

@@ -13,14 +13,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import psycopg
 
-from oracle.workload import Author, Ending, Policy, Transaction, disturbances
+from oracle.workload import Author, Ending, Policy, Step, Transaction, disturbances
 from testkit.database import Database
 
 LOCK_SECONDS: Final = 3
+MOST_OTHERS: Final = 3
+"""Who works beside the writers: one who disturbs them, and two who bring about meetings."""
+
+
+Sleep = Callable[[float], None]
 
 
 @dataclass(slots=True)
@@ -38,18 +44,25 @@ class Tally:
         self.failed += other.failed
 
 
+Work = Callable[[Callable[[], bool], Sleep], Tally]
+"""Writes until it is told to stop, and sleeps as it is told, so that it notices soon."""
+
+
 class Writers:
     """Writers at work; `end` lets them finish their transactions and returns what became of them all."""
 
     def __init__(self, database: Database, seed: int, policy: Policy, writers: int) -> None:
         self._stop = threading.Event()
-        self._executor = ThreadPoolExecutor(writers + 1)
+        self._executor = ThreadPoolExecutor(writers + MOST_OTHERS)
         transactions: list[Iterable[Transaction]] = [_endless(Author(seed, one)) for one in range(writers)]
         transactions.append(disturbances(seed, policy))
-        self._writing: list[Future[Tally]] = [
-            self._executor.submit(write, database, each, self._stop.is_set, self._sleep)
-            for each in transactions
-        ]
+        self._writing: list[Future[Tally]] = []
+        for each in transactions:
+            self.join(partial(write, database, each))
+
+    def join(self, work: Work) -> None:
+        """Let somebody else work too."""
+        self._writing.append(self._executor.submit(work, self._stop.is_set, self._sleep))
 
     def end(self) -> Tally:
         """Raises psycopg errors that ended a writer."""
@@ -78,7 +91,7 @@ def write(
     database: Database,
     transactions: Iterable[Transaction],
     stopped: Callable[[], bool],
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep = time.sleep,
 ) -> Tally:
     """Carry out transactions one after the other until they end or `stopped` says so.
 
@@ -94,13 +107,11 @@ def write(
     return tally
 
 
-def perform(
-    connection: psycopg.Connection, transaction: Transaction, sleep: Callable[[float], None], tally: Tally
-) -> None:
+def perform(connection: psycopg.Connection, transaction: Transaction, sleep: Sleep, tally: Tally) -> None:
     """Carry out one transaction and count it."""
     try:
         for step in transaction.steps:
-            connection.execute(step.statement.as_string(connection).encode(), step.parameters)
+            take_step(connection, step)
             if step.pause:
                 sleep(step.pause)
         if transaction.ending is Ending.COMMIT:
@@ -114,6 +125,11 @@ def perform(
             raise
         connection.rollback()
         tally.failed += 1
+
+
+def take_step(connection: psycopg.Connection, step: Step) -> None:
+    """Run a step's statement. Raises psycopg errors as they come."""
+    connection.execute(step.statement.as_string(connection).encode(), step.parameters)
 
 
 def _endless(author: Author) -> Iterator[Transaction]:
