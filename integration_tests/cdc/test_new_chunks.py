@@ -173,3 +173,23 @@ def test_rows_of_chunks_that_are_born_all_the_time_arrive_once(synced: Followed)
     ending_well(synced.sync(*TABLES))
 
     synced.mirrors("events")
+
+
+def test_a_sync_ends_although_a_chunk_is_born_in_each_of_its_rounds(synced: Followed) -> None:
+    """Each row that is told makes another chunk; what a sync leaves behind, the next ones tell, each row once."""
+    database = synced.database
+    insert = "INSERT INTO events VALUES ('2025-01-01'::timestamptz + %s * interval '1 day', 'born')"
+    days = iter(range(1, 21))
+
+    def bear_one() -> None:
+        if (day := next(days, None)) is not None:
+            database.execute(insert.encode(), [day])
+
+    bear_one()
+    acts = {("RECORD", number): bear_one for number in range(1, 21)}
+    told: list[int] = []
+    while not told or told[-1]:
+        told.append(len(ending_well(synced.sync("events", acts=acts)).rows("events")))
+
+    assert max(told) < 20
+    synced.mirrors("events")

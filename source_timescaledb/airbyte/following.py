@@ -9,8 +9,8 @@ The first drain catches up with the log and proves that the slot can be decoded.
 seconds, lets those in flight finish, writes a fence into the log and drains to it: then what was read is settled
 (`cdc.coverage`), and a STATE may say so. A STATE in the middle of a drain is right only while nothing read is unsettled.
 
-Silence ends nothing and nothing ends by a timeout: the fence does, and it always comes. The log stays open throughout and
-answers for itself. When its connection is lost, a new one begins where the last commit ended.
+Silence ends nothing and nothing ends by a timeout: the fence does, and it always comes. The log stays open throughout.
+When its connection is lost, a new one begins where the last commit ended.
 
 What the server may forget is the position of the state that came in, once it has proved right; with `While reading Data`
 also what states of this sync have told.
@@ -22,7 +22,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timezone
-from typing import Final, TypeVar
+from typing import Final
 
 from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
@@ -63,11 +63,13 @@ from source_timescaledb.state.model import FollowedState, LogPosition
 
 ROUND_SECONDS: Final = 5.0
 STATE_SECONDS: Final = 1.0
+MOST_ENDS: Final = 3
+"""How often all is read before chunks born since are left to the next sync; where one is born in each round, as among
+many hypertables while writers hold up the barrier, there is no last one."""
 MOST_RECONNECTIONS: Final = 8
 """In a row without a commit between them; each is tried for the whole retry budget."""
 
 Emission = Iterator[AirbyteMessage]
-Answer = TypeVar("Answer")
 
 
 class _Stream:
@@ -171,11 +173,14 @@ class Following:
         self._connect(start)
         yield from self._tell(open_=True)
         yield from self._drain()
-        while self._welcome() and not self._is_late():
+        ends = 0
+        while ends < MOST_ENDS and self._welcome() and not self._is_late():
             yield from self._read_slices()
             yield from self._drain()
             if any(stream.readable for stream in self._streams):
                 yield from self._tell(open_=True)
+            else:
+                ends += 1
         yield from self._tell(open_=False)
         self._summarise()
 
