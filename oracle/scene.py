@@ -26,6 +26,8 @@ from testkit.cluster import Cluster
 from testkit.database import Database
 
 WRITING_SECONDS: Final = 4.0
+TAIL_SECONDS: Final = 0.5
+"""For so long is written after the sync before the last, which then finds changes, whatever there was to read before."""
 WRITERS: Final = 4
 ROUND_OF_POLICIES: Final = (*(Policy.EVERYTHING,) * 6, Policy.DROPS, Policy.TRUNCATES)
 
@@ -139,6 +141,7 @@ def _synced(
             working.join(partial(meet, database, meetings))
         while time.monotonic() < end and outcome.error is None:
             _hear(heard, syncs.sync(), outcome)
+        time.sleep(TAIL_SECONDS)
         outcome.tally = working.end()
     if outcome.error is None:
         _hear(heard, syncs.sync(to_the_end=True), outcome)
