@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 import pytest
+from typing_extensions import Unpack
 
 from integration_tests.inprocess import Acts, Ended, InProcess
 from integration_tests.truth import Row, Rows, Truth
 from source_timescaledb.cdc.followed import CDC_COLUMNS, DELETED_AT, LSN
+from source_timescaledb.run import run
+from testkit.connector import Connector
 from testkit.database import Database
-from testkit.protocol import Json
+from testkit.forked import Entry
+from testkit.protocol import Json, Output
+from testkit.run import At, Result, Run
 
 PUBLICATION = "changes"
 
@@ -40,6 +47,18 @@ class Destination:
         """What it holds, as rows of the table."""
         records = self.appended or [row for row in self.newest.values() if row[DELETED_AT] is None]
         return truth.parsed([{k: v for k, v in row.items() if k not in CDC_COLUMNS} for row in records])
+
+
+class Wanted(TypedDict, total=False):
+    """How a process is to run; the names are those of `Connector` and `Connector.start_read`."""
+
+    config: Json
+    """Properties of the configuration that are others than usual."""
+    entry: Entry
+    environment: dict[str, str]
+    at: Sequence[At]
+    bytes_per_second: float
+    pipe_bytes: int
 
 
 @dataclass
@@ -88,12 +107,38 @@ class Followed:
         source = self.source()
         catalog = source.catalog("incremental", list(streams) or None)
         ended = source.read(catalog, self.state, acts)
+        self._hear(catalog, ended)
+        return ended
+
+    def run(self, workdir: Path, *streams: str, **wanted: Unpack[Wanted]) -> Result:
+        """As `sync`, with the connector in a process of its own."""
+        catalog = self.source().catalog("incremental", list(streams) or None)
+        ended = self.start(workdir, catalog, **wanted).wait()
+        self._hear(catalog, ended)
+        return ended
+
+    def start(self, workdir: Path, catalog: Json, **wanted: Unpack[Wanted]) -> Run:
+        """Start a sync in a process of its own; nobody hears it yet."""
+        connector = Connector(
+            {**self.config, **wanted.get("config", {})},
+            workdir,
+            entry=wanted.get("entry", run),
+            environment=wanted.get("environment"),
+        )
+        return connector.start_read(
+            catalog,
+            self.state or None,
+            at=wanted.get("at", ()),
+            bytes_per_second=wanted.get("bytes_per_second"),
+            pipe_bytes=wanted.get("pipe_bytes", 65536),
+        )
+
+    def _hear(self, catalog: Json, ended: Output) -> None:
         for stream in catalog["streams"]:
             name = stream["stream"]["name"]
             key = tuple(column for (column,) in stream["stream"].get("source_defined_primary_key") or [])
             self.destinations.setdefault(name, Destination(key)).apply(ended.rows(name))
         self.state = ended.state() or self.state
-        return ended
 
     def refresh(self, table: str) -> None:
         """Clear the state of a stream, and its rows at the destination."""

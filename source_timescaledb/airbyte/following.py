@@ -12,6 +12,10 @@ seconds, lets those in flight finish, writes a fence into the log and drains to 
 Silence ends nothing and nothing ends by a timeout: the fence does, and it always comes. The log stays open throughout.
 When its connection is lost, a new one begins where the last commit ended.
 
+A sync that is told to stop takes no more slices. It goes on to where nothing is half told: past the fence if slices were
+read, else to the end of the transaction. There a STATE can say all that was told, and it is as closed as that of a
+sync that ended by itself. Where getting there takes too long the last STATE counts, and that one says `open`.
+
 What the server may forget is the position of the state that came in, once it has proved right; with `While reading Data`
 also what states of this sync have told.
 """
@@ -20,7 +24,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import timezone
 from typing import Final
 
@@ -36,8 +40,9 @@ from source_timescaledb.airbyte.messages import (
     stream_state,
     stream_status,
 )
-from source_timescaledb.airbyte.opening import FollowedOpening, list_chunks, open_followed
+from source_timescaledb.airbyte.opening import list_chunks, open_followed
 from source_timescaledb.airbyte.session import Session, Stopped
+from source_timescaledb.airbyte.stream_progress import StreamProgress
 from source_timescaledb.cdc.changes import Batch, Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Coverage
@@ -52,11 +57,10 @@ from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import ConnectionSettings
-from source_timescaledb.postgres.publication import PublicationMarks
 from source_timescaledb.postgres.replication import ReplicationStream
 from source_timescaledb.snapshot.attempt import Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
-from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Result
+from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Overflow, Result
 from source_timescaledb.snapshot.held import LineFormat, record_start
 from source_timescaledb.state.codec import FollowedStates, encode_followed
 from source_timescaledb.state.model import FollowedState, LogPosition
@@ -66,44 +70,12 @@ STATE_SECONDS: Final = 1.0
 MOST_ENDS: Final = 3
 """How often all is read before chunks born since are left to the next sync; where one is born in each round, as among
 many hypertables while writers hold up the barrier, there is no last one."""
+LAST_SECONDS: Final = 5.0
+"""How long a sync that is told to stop may take to get to where nothing is half told."""
 MOST_RECONNECTIONS: Final = 8
 """In a row without a commit between them; each is tried for the whole retry budget."""
 
 Emission = Iterator[AirbyteMessage]
-
-
-class _Stream:
-    """One followed stream with what is left to read of it."""
-
-    def __init__(self, request: StreamRequest, opening: FollowedOpening, followed: FollowedStream) -> None:
-        self.request = request
-        self.opening = opening
-        self.followed = followed
-        self.failed: ConnectorError | None = None
-        self.running = False
-        self.rows = 0
-        self.unreported = 0
-
-    @property
-    def name(self) -> QualifiedName:
-        """The stream's name."""
-        return self.request.name
-
-    @property
-    def readable(self) -> bool:
-        """Whether something is left to read, and can be."""
-        return self.failed is None and not self.followed.coverage.complete
-
-    def state(self, marks: PublicationMarks) -> FollowedState:
-        """What a later process needs of it."""
-        plan = self.opening.plan
-        return FollowedState(
-            relation=self.request.relation.oid,
-            complete=self.followed.coverage.complete,
-            progress=plan.progress if plan is not None else None,
-            entry=marks.entries.get(self.request.relation.oid, 0),
-            exposed=self.followed.coverage.exposed,
-        )
 
 
 class Following:
@@ -124,10 +96,11 @@ class Following:
         self._ground = Ground(session, settings, [one.relation for one in self._requests], before)
         self._clock = OrderClock(before.position.clock if before else 0)
         self._clock_lock = threading.Lock()
-        self._streams: list[_Stream] = []
+        self._streams: list[StreamProgress] = []
         self._changes: Changes | None = None
         self._last_state: FollowedStates | None = None
         self._started = self._last_state_at = session.clock()
+        self._stopping_since: float | None = None
         self.failed: list[QualifiedName] = []
 
     def messages(self) -> Emission:
@@ -137,12 +110,9 @@ class Following:
         complete = False
         try:
             with self._ground:
-                yield from self._sync()
-                complete = True
+                complete = yield from self._sync_or_stop()
         except BrokenPipeError:
             raise
-        except Stopped:
-            yield from self._last_words()
         except Exception as error:  # noqa: BLE001 - whatever it is, the state and one ERROR come out
             yield from self._last_words()
             yield error_trace(error)
@@ -165,6 +135,24 @@ class Following:
         """The last STATE again, for the records since: it is what a later process goes on from."""
         if self._last_state is not None:
             yield from self._emit_state(self._last_state)
+
+    def _sync_or_stop(self) -> Generator[AirbyteMessage, None, bool]:
+        """The sync, with the right STATE at its end; whether it came there by itself."""
+        try:
+            yield from self._sync()
+        except Stopped:
+            yield from self._stopped()
+            return False
+        return True
+
+    def _stopped(self) -> Emission:
+        try:
+            if self._rests():
+                yield from self._tell(open_=False)
+                return
+        except Stopped:  # the server does not answer, and is not waited for any more
+            pass
+        yield from self._last_words()
 
     def _sync(self) -> Emission:
         start = self._ground.prepare(self._clock)
@@ -202,7 +190,7 @@ class Following:
                 request.metadata,
                 coverage,
             )
-            self._streams.append(_Stream(request, opening, followed))
+            self._streams.append(StreamProgress(request, opening, followed))
         if self._ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             self._ground.barrier()
 
@@ -240,9 +228,10 @@ class Following:
         )
 
     def _drain(self) -> Emission:
-        """Emit everything that had been committed by now; afterwards all that was read is settled."""
+        """Emit everything that had been committed by now; afterwards all that was read is settled. Raises Stopped."""
         changes = self._changes
         assert changes is not None
+        self._heed_stop()
         fence = secrets.token_hex(8)
         self._ground.fence(fence)
         failures, reached = 0, changes.position
@@ -260,26 +249,34 @@ class Following:
                 changes.reconnect(self._ground.open_log(reached))
         for stream in self._streams:
             stream.followed.coverage.settle()
+        self._heed_stop()
 
     def _emit(self, batch: Batch) -> Emission:
-        if self._session.stop.is_set():
-            raise Stopped
-        if not batch.records:
-            return
-        yield from self._session.sink.write([batch.lines])
-        for stream in self._streams:
-            yield from self._count(stream, stream.followed.take_emitted())
-        changes = self._changes
-        assert changes is not None
-        due = self._session.clock() - self._last_state_at >= STATE_SECONDS
-        if (
-            due
-            and not changes.in_transaction
-            and not any(stream.followed.coverage.fresh for stream in self._streams)
-        ):
-            yield from self._tell(open_=True)
+        if batch.records:
+            yield from self._session.sink.write([batch.lines])
+            for stream in self._streams:
+                yield from self._count(stream, stream.followed.take_emitted())
+            if self._session.clock() - self._last_state_at >= STATE_SECONDS and self._rests():
+                yield from self._tell(open_=True)
+        self._heed_stop()
 
-    def _count(self, stream: _Stream, rows: int) -> Emission:
+    def _rests(self) -> bool:
+        """Whether a STATE can say all that was told: no transaction is half told, and what was read is settled."""
+        changes = self._changes
+        read = any(stream.followed.coverage.fresh for stream in self._streams)
+        return changes is not None and changes.rests and not read
+
+    def _heed_stop(self) -> None:
+        """End where a STATE can say all that was told, or when getting there takes too long. Raises Stopped."""
+        if not self._session.stop.is_set():
+            return
+        now = self._session.clock()
+        if self._stopping_since is None:
+            self._stopping_since = now
+        if self._rests() or now - self._stopping_since >= LAST_SECONDS:
+            raise Stopped
+
+    def _count(self, stream: StreamProgress, rows: int) -> Emission:
         if rows and not stream.running:
             stream.running = True
             yield stream_status(stream.name, AirbyteStreamStatus.RUNNING)
@@ -318,12 +315,10 @@ class Following:
         session.settle_replica()
         for stream in [one for one in self._streams if one.readable]:
             yield from self._read_stream(stream, end)
-            if session.stop.is_set():
-                raise Stopped
-            if session.clock() >= end:
+            if session.stop.is_set() or session.clock() >= end:
                 break
 
-    def _read_stream(self, stream: _Stream, end: float) -> Emission:
+    def _read_stream(self, stream: StreamProgress, end: float) -> Emission:
         session, plan = self._session, stream.opening.plan
         assert plan is not None
         orders = Orders(
@@ -342,16 +337,17 @@ class Following:
         except ConnectorError as error:
             stream.failed = error
 
-    def _emit_slice(self, crew: Crew, stream: _Stream, result: Result) -> Emission:
+    def _emit_slice(self, crew: Crew, stream: StreamProgress, result: Result) -> Emission:
         rows = result.rows
         yield from self._session.sink.write(rows.pieces())
         yield from self._count(stream, rows.rows)
         rows.close()
+        stream.torn = isinstance(result, Overflow)
         if isinstance(result, FinishedSlice):
             crew.confirm(result.slice)
             stream.followed.coverage.add(result.slice, result.snapshot)
 
-    def _line_format(self, stream: _Stream) -> LineFormat:
+    def _line_format(self, stream: StreamProgress) -> LineFormat:
         """The format of a slice, at the next time of the clock; asked for by readers, who are many."""
         with self._clock_lock:
             clock = self._clock.tick()
@@ -360,7 +356,7 @@ class Following:
         return LineFormat(stream.name, now_milliseconds(), tail)
 
     def _tell(self, *, open_: bool) -> Emission:
-        """A STATE of where everything stands."""
+        """A STATE of where everything stands; `open_` where the sync goes on, so that it may be killed after it."""
         changes = self._changes
         assert changes is not None
         self._ground.check_publication()
@@ -372,7 +368,7 @@ class Following:
                 publication=self._ground.marks.publication,
                 lsn=str(changes.position),
                 clock=self._clock.value,
-                open=open_,
+                open=open_ or any(stream.torn for stream in self._streams),
             ),
             {stream.name: stream.state(self._ground.marks) for stream in self._streams},
         )

@@ -4,7 +4,9 @@
                                       Message: fence, marker         Commit: a position to go on from
 
 Rows leave as they come; a transaction of millions of rows is never held. What may be told of progress is only where a
-transaction has ended: `position` is the end of the last Commit whose rows have all been handed out.
+transaction has ended: `position` is the end of the last Commit whose rows have all been handed out. So batches end there
+if they can: behind a transaction that was divided, and with small ones as soon as they are half full. Otherwise each
+would end inside of a transaction for as long as the server has more, and a backlog of hours be told without a STATE.
 
 A fence ends a drain. It is a message that we have written to the log ourselves, so the stream reaches it however idle the
 followed tables are, and nothing that committed before it can come after it.
@@ -130,10 +132,16 @@ class Changes:
         self._transaction = _Transaction()
         self._fence = b""
         self._fence_seen = False
+        self._divided = self._complete = False
         self._lines: list[bytes] = []
         self._size = 0
         self._waiting: list[_Waiting] = []
         self.in_transaction = False
+
+    @property
+    def rests(self) -> bool:
+        """Whether everything up to `position`, and nothing after it, was handed out."""
+        return not self.in_transaction and not self._lines
 
     def reconnect(self, source: Source) -> None:
         """Go on with a new session of the server, which begins at `position`."""
@@ -166,29 +174,32 @@ class Changes:
         while True:
             if self._run():
                 return True
-            if self._full:
+            if self._complete:
                 return False
             self._messages, self._at = self.source.drain(), 0
             if not self._messages:
                 return False
 
-    @property
-    def _full(self) -> bool:
-        return len(self._lines) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE
+    def _holds(self, lines: int, size: int) -> bool:
+        return len(self._lines) >= lines or self._size >= size
 
     def _run(self) -> bool:
-        """Handle the messages at hand until a batch is full; True if the fence's transaction has ended."""
+        """Handle the messages at hand until a batch is complete; True if the fence's transaction has ended."""
         messages = self._messages
-        while self._at < len(messages):
+        self._complete = False
+        while self._at < len(messages) and not self._complete:
             message = messages[self._at]
-            if message[_TAG] != _INSERT:
-                self._at += 1
-                if self._other(message):
-                    return True
+            if message[_TAG] == _INSERT:
+                self._insert(self._inserts())
+                self._complete = self._holds(LINES_AT_ONCE, BYTES_AT_ONCE)
                 continue
-            self._insert(self._inserts())
-            if self._full:
-                break
+            self._at += 1
+            if not self._other(message):
+                self._complete = self._holds(LINES_AT_ONCE, BYTES_AT_ONCE)
+            elif self._fence_seen:
+                return True
+            else:
+                self._complete = self._divided or self._holds(LINES_AT_ONCE // 2, BYTES_AT_ONCE // 2)
         return False
 
     def _inserts(self) -> Sequence[bytes]:
@@ -239,13 +250,14 @@ class Changes:
         return route.is_news(self._transaction.xid, row)
 
     def _other(self, message: bytes) -> bool:
-        """Handle anything but an Insert; True if it ends the fence's transaction."""
+        """Handle anything but an Insert; True if it ends a transaction."""
         start = int.from_bytes(message[_START], "big")
         match decode(message[FRAME_BYTES:]):
             case Begin() as begin:
                 self._begin(begin)
             case Commit() as commit:
-                return self._commit(commit)
+                self._commit(commit)
+                return True
             case Relation() as relation:
                 self._router.describe(relation, self._transaction.xid)
             case Update() as update:
@@ -262,13 +274,12 @@ class Changes:
     def _begin(self, begin: Begin) -> None:
         committed_at = utc_text(begin.commit_time)
         self._transaction = _Transaction(begin.xid, committed_at, after_clock(committed_at) + RECORD_END)
-        self.in_transaction = True
+        self.in_transaction, self._divided = True, False
 
-    def _commit(self, commit: Commit) -> bool:
+    def _commit(self, commit: Commit) -> None:
         self._transaction.markers.finish()
         self.in_transaction = False
         self.position = commit.end_lsn
-        return self._fence_seen
 
     def _update(self, update: Update, oid: bytes, start: int) -> None:
         route = self._router.route(oid)
@@ -366,4 +377,5 @@ class Changes:
         batch = Batch(b"".join(self._lines), len(self._lines))
         self._lines.clear()
         self._size = 0
+        self._divided = self.in_transaction
         return batch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from source_timescaledb.cdc.changes import Changes
+from source_timescaledb.cdc.changes import Batch, Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.coverage import Coverage, Skipped
@@ -167,14 +167,22 @@ class Feed:
         lines = [self._framed(begin), *map(self._framed, changes)]
         self._queue.append([*lines, self._framed(Commit(Lsn(self._at), Lsn(self._at + 8), 0))])
 
+    def come_at_once(self) -> None:
+        """Let all that was fed so far come in one piece."""
+        self._queue = [[line for piece in self._queue for line in piece]]
+
     def _framed(self, message: Message) -> bytes:
         self._at += 10
         return struct.pack(">cQQQ", b"w", self._at, self._at, 0) + encode(message)
 
-    def records(self) -> list[dict[str, Any]]:
-        """The records up to a new fence."""
+    def batches(self) -> Iterator[Batch]:
+        """The batches up to a new fence."""
         self._fences += 1
         content = b"%d" % self._fences
         self.transaction(LogicalMessage(True, Lsn(1), "source_timescaledb", content))
-        lines = b"".join(batch.lines for batch in self.changes.until(content))
+        return self.changes.until(content)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records up to a new fence."""
+        lines = b"".join(batch.lines for batch in self.batches())
         return [orjson.loads(line)["record"] for line in lines.splitlines()]

@@ -219,6 +219,22 @@ def test_the_position_is_the_end_of_the_last_commit_whose_rows_are_out() -> None
     assert not feed.changes.in_transaction
 
 
+@pytest.mark.parametrize(("rows", "batches"), [(1, [5, 5, 5]), (4, [8, 8, 8]), (25, [10, 10, 5] * 3)])
+def test_a_batch_ends_with_a_transaction_if_it_can(
+    rows: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("source_timescaledb.cdc.changes.LINES_AT_ONCE", 10)
+    feed = Feed(stream_of())
+    feed.transaction(described())
+    for _ in range(sum(batches) // rows):
+        feed.transaction(*(Insert(TABLE_OID, (b"1", b"a")) for _ in range(rows)))
+    feed.come_at_once()
+
+    handed_out = [(batch.records, feed.changes.rests) for batch in feed.batches() if batch.records]
+
+    assert handed_out == [(records, records != 10) for records in batches]
+
+
 def test_a_fence_of_somebody_else_ends_nothing() -> None:
     feed = Feed(stream_of())
     feed.transaction(LogicalMessage(True, Lsn(1), "source_timescaledb", b"another"))
