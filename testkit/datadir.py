@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -58,7 +59,10 @@ class Folder:
 def remove_remains(root: Root) -> None:
     """Remove the folders of servers whose process was killed."""
     for lock_path in (root.path / "srv").glob("run-*.lock"):
-        with lock_path.open() as lock:
+        with (
+            suppress(FileNotFoundError),
+            lock_path.open() as lock,
+        ):  # an owner that lives removes its own meanwhile
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

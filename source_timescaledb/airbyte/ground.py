@@ -26,6 +26,7 @@ from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Skipped
 from source_timescaledb.cdc.preparation import (
     check_server,
+    check_slot,
     prepare_publication,
     prepare_slot,
     publish_chunks,
@@ -46,6 +47,9 @@ from source_timescaledb.state.codec import FollowedStates
 
 LOST_LOG: Final = 1 << 40
 """Bytes of log that a server which is taken over from has not lost: a terabyte."""
+
+ANSWER_SECONDS: Final = 10.0
+"""How long the server may take to look at its transactions, or to write a message to its disk."""
 
 Answer = TypeVar("Answer")
 
@@ -149,22 +153,33 @@ class Ground:
                 connection, seconds=self._patience, clock=self._session.clock, sleep=self._session.pause
             )
 
-        self.skipped.begun = self._write(wait, "Waiting for open transactions")
+        self.skipped.begun = self._write(wait, "Waiting for open transactions", seconds=ANSWER_SECONDS)
 
     def fence(self, content: str) -> None:
         """Write a fence into the log."""
-        self._write(lambda connection: emit_fence(connection, content), "Writing a fence into the log")
+        self._write(
+            lambda connection: emit_fence(connection, content),
+            "Writing a fence into the log",
+            seconds=ANSWER_SECONDS,
+        )
 
     def open_log(self, start: Lsn) -> ReplicationStream:
-        """Begin to read the log; an earlier reading is closed. Raises ConnectorError."""
+        """Begin to read the log; an earlier reading is closed.
+
+        While there was none, somebody can have made the slot again or read it, and the server can have been replaced by a
+        standby of its own. The server would tell nothing of that and begin where it can, so it is asked each time. Raises
+        ConnectorError.
+        """
         self._log.close()
         kept = self._kept()
         acknowledged = kept.lsn if kept is not None else Lsn(0)
+        here = WalPoint(self._session.identity.system, self.timeline, start)
 
         def attempt() -> ReplicationStream:
             connection = open_connection(self._settings, "changes", Purpose.REPLICATION)
             try:
                 check_unmoved(connection, self.timeline)
+                check_slot(connection, self.cdc.replication_slot, here)
             except BaseException:
                 connection.close()
                 raise
@@ -300,16 +315,23 @@ class Ground:
                 connection, seconds=self._patience, clock=self._session.clock, sleep=self._session.pause
             )
 
-        position = self._write(find, "Finding the position to start from")
+        position = self._write(find, "Finding the position to start from", seconds=ANSWER_SECONDS)
+        self.fence("start")  # it flushes the log, so that no crash sets the server back behind a STATE
         self.barrier()
         clock.raise_to(position)
         return position
 
-    def _write(self, question: Callable[[Connection], Answer], doing: str) -> Answer:
-        """Do something on the writing connection, trying again inside the retry budget. Raises ConnectorError."""
+    def _write(
+        self, question: Callable[[Connection], Answer], doing: str, *, seconds: float | None = None
+    ) -> Answer:
+        """Do something on the writing connection, trying again inside the retry budget.
+
+        Where the server answers each question at once, however many there are, `seconds` lets a silent one be given up
+        after that time. Raises ConnectorError.
+        """
 
         def once() -> Answer:
-            with self._writing.connection() as connection:
+            with self._writing.connection() as connection, self._writing.watched(connection, seconds):
                 if self.timeline:
                     check_unmoved(connection, self.timeline)
                 return question(connection)

@@ -163,13 +163,9 @@ def prepare_slot(
 
     Returns where the server stands. Raises ConnectorError, and psycopg errors as they come.
     """
-    here = identify(replication)
     if kept is not None:
-        moved = here.timeline != kept.timeline
-        forks = read_forks(replication, here.timeline) if moved else []
-        _raise_first(server_problems(here, kept, forks))
-    slot = read_slot(watching, cdc.replication_slot)
-    if slot is None and kept is None and manage is ManagePublication.FULL:
+        return check_slot(replication, cdc.replication_slot, kept)
+    if manage is ManagePublication.FULL and read_slot(watching, cdc.replication_slot) is None:
         create_slot(
             replication,
             watching,
@@ -178,9 +174,21 @@ def prepare_slot(
             clock=clock,
             sleep=sleep,
         )
-        slot = read_slot(watching, cdc.replication_slot)
-    database = watching.info.dbname
-    _raise_first(slot_problems(cdc.replication_slot, slot, database, kept, timeline=here.timeline))
+    return check_slot(replication, cdc.replication_slot, None)
+
+
+def check_slot(replication: Connection, name: str, kept: WalPoint | None) -> WalPoint:
+    """Prove that the server goes on where `kept` stands and that a slot can be read from there.
+
+    Returns where the server stands. Raises ConnectorError, and psycopg errors as they come.
+    """
+    here = identify(replication)
+    if kept is not None:
+        moved = here.timeline != kept.timeline
+        forks = read_forks(replication, here.timeline) if moved else []
+        _raise_first(server_problems(here, kept, forks))
+    slot = read_slot(replication, name)
+    _raise_first(slot_problems(name, slot, replication.info.dbname, kept, timeline=here.timeline))
     return here
 
 

@@ -75,6 +75,15 @@ SESSION: Final[Mapping[str, str]] = {
 _WRITING: Final[Mapping[str, str]] = {"default_transaction_read_only": "off", "synchronous_commit": "local"}
 """What is written is safe on this server; whether a standby has it is not ours to wait for."""
 
+_UNBOUNDED: Final[Mapping[str, str]] = {
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "tcp_user_timeout": "0",
+}
+"""A replication session waits as long as it likes, also for us: we read no faster than our output is taken. Linux ends a
+connection whose window stays closed for `tcp_user_timeout`, though the other side answers every probe (measured: lost
+after a pause of 15 s). Whether we are there at all `wal_sender_timeout` tells the server."""
+
 BACKSLASH_SPACE: Final = "\\ "
 
 OPTIONS_REFUSED: Final = frozenset({"08P01", "0A000"})
@@ -99,8 +108,7 @@ class Session(Enum):
             case Session.WRITING:
                 return {**SESSION, **_WRITING}
             case Session.REPLICATION:
-                unbounded = {"lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
-                return {**SESSION, **_WRITING, **unbounded}
+                return {**SESSION, **_WRITING, **_UNBOUNDED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,12 +170,15 @@ class ReplicationStream:
             with self._lock:
                 if self._ended:
                     raise self._last_word()
-                if self._exhausted:
+                has_looked = self._exhausted
+                if has_looked:
                     self._read()
                 messages = self._take()
         except psycopg.Error as error:
             raise self._broken(error) from None
-        if not messages:
+        if (
+            has_looked and not messages
+        ):  # whoever comes back late finds silence only where nothing has come since
             self._check_silence()
         return messages
 
