@@ -290,6 +290,7 @@ class Ground:
                         self.cdc,
                         manage,
                         kept,
+                        seconds=self._patience,
                         clock=session.clock,
                         sleep=session.pause,
                     )

@@ -156,12 +156,14 @@ def prepare_slot(
     manage: ManagePublication,
     kept: WalPoint | None,
     *,
+    seconds: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> WalPoint:
     """Prove that the slot can be read from where the state stands; make one, where that is allowed and nothing is kept.
 
-    Returns where the server stands. Raises ConnectorError, and psycopg errors as they come.
+    Returns where the server stands; `seconds` is how long open writers are waited for. Raises ConnectorError, and psycopg
+    errors as they come.
     """
     if kept is not None:
         return check_slot(replication, cdc.replication_slot, kept)
@@ -170,7 +172,7 @@ def prepare_slot(
             replication,
             watching,
             cdc.replication_slot,
-            seconds=float(cdc.initial_waiting_seconds),
+            seconds=seconds,
             clock=clock,
             sleep=sleep,
         )
