@@ -55,6 +55,7 @@ from source_timescaledb.pgoutput.regions import Markers
 from source_timescaledb.pgoutput.rows import write_row
 from source_timescaledb.postgres.barrier import FENCE_PREFIX
 from source_timescaledb.snapshot.held import RECORD_END, nulled
+from source_timescaledb.snapshot.slice_reader import LARGEST_ROW
 from source_timescaledb.types.definition import MARKER
 from source_timescaledb.types.row import resolve_inexpressible
 
@@ -229,8 +230,11 @@ class Changes:
         route.owner.stream.emitted += len(lines)
         if _MARK in b"".join(lines):
             lines = [self._expressible(route, line) if _MARK in line else line for line in lines]
+        size = sum(map(len, lines))
+        if size > LARGEST_ROW:
+            _check_size(max(lines, key=len), route)
         self._lines += lines
-        self._size += sum(map(len, lines))
+        self._size += size
 
     def _is_inserted_news(self, route: Route, message: bytes, after: int) -> bool:
         if route.judge is Verdict.UNREAD:
@@ -317,6 +321,7 @@ class Changes:
         line = self._line(
             route, write_row(route.fields, row), now, self._transaction.committed_at, deleted=deleted
         )
+        _check_size(line, route)
         self._lines.append(line)
         self._size += len(line)
 
@@ -368,6 +373,7 @@ class Changes:
             route = one.wanted.route
             committed_at = self._lines[one.index].decode()
             line = self._line(route, write_row(route.fields, row), one.clock, committed_at, missing=missing)
+            _check_size(line, route)
             self._lines[one.index] = line
             self._size += len(line)
 
@@ -379,3 +385,15 @@ class Changes:
         self._size = 0
         self._divided = self.in_transaction
         return batch
+
+
+def _check_size(line: bytes, route: Route) -> None:
+    """Refuse a row that Airbyte would not take."""
+    if len(line) <= LARGEST_ROW:
+        return
+    relation = route.owner.stream.relation
+    raise ConfigurationError(
+        f"A row of {relation.name} is larger than {LARGEST_ROW // 2**20} MiB as JSON, more than Airbyte takes. "
+        f"Its key is in: {', '.join(relation.key) or 'no column'}.",
+        remedy="Deselect the stream's large columns; the log has the value even if it is shortened in the database.",
+    )

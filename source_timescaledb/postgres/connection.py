@@ -208,7 +208,7 @@ def open_connection(
         case Refusal(sqlstate) if sqlstate in OPTIONS_REFUSED and not settings.parameters.get("options"):
             return _open_without_options(settings, purpose, session, doing)
         case answer:
-            raise _failure(answer, settings, doing)
+            raise _failure(answer, settings, session, doing)
 
 
 def _open_without_options(
@@ -219,7 +219,7 @@ def _open_without_options(
     try:
         connection = _connect(parameters)
     except psycopg.Error:
-        raise _failure(ask_again(parameters), settings, doing) from None
+        raise _failure(ask_again(parameters), settings, session, doing) from None
     try:
         connection.execute(_settings_statement(session))
     except psycopg.Error as error:
@@ -228,8 +228,14 @@ def _open_without_options(
     return connection
 
 
-def _failure(answer: Answer, settings: ConnectionSettings, doing: str) -> ConnectorError:
+def _failure(answer: Answer, settings: ConnectionSettings, session: Session, doing: str) -> ConnectorError:
     match answer:
+        case Refusal("42501", message) if session is Session.REPLICATION:
+            role = sql.Identifier(settings.username).as_string(None)
+            return ConfigurationError(
+                server_error("42501", message, doing).message,
+                remedy=f"Let it: ALTER ROLE {role} REPLICATION; (on Amazon RDS: GRANT rds_replication TO {role};)",
+            )
         case Refusal(sqlstate, message):
             return server_error(sqlstate, message, doing)
         case Unspoken() if settings.parameters:

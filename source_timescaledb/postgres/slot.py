@@ -181,6 +181,11 @@ def create_slot(
     refusal = failure(result)
     if isinstance(refusal, errors.DuplicateObject):
         raise ContentionError(f"{doing} failed: somebody else has made it meanwhile.")
+    if isinstance(refusal, errors.ConfigurationLimitExceeded):
+        raise ConfigurationError(
+            connector_error(refusal, doing).message,
+            remedy="Drop a slot that nobody needs any more, or raise max_replication_slots and restart the server.",
+        )
     raise connector_error(refusal, doing)
 
 
