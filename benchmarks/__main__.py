@@ -14,6 +14,7 @@ import psycopg
 
 from benchmarks.changes import measure_changes
 from benchmarks.chunks import measure_chunks
+from benchmarks.large_transactions import measure_large_transactions
 from benchmarks.measuring import Bench, ServerClock
 from benchmarks.plot import draw_chunks, draw_contests
 from benchmarks.report import page
@@ -70,12 +71,13 @@ def run(root: Root, sizes: Sizes, output: Path, command: str) -> None:
         measured = contests(server, bench, sizes, _tell)
         chunks = measure_chunks(server, bench, sizes, _tell)
         changes = measure_changes(server, bench, sizes, _tell)
+        transactions = measure_large_transactions(server, bench, sizes, _tell)
     plots = output / "benchmarks"
     plots.mkdir(parents=True, exist_ok=True)
     caption = f"{where.server}; connector {where.connector}; {where.date}"
     draw_contests(measured, plots / "snapshot.svg", caption)
     draw_chunks(chunks.many, plots / "chunks.svg", caption)
-    (output / "benchmarks.md").write_text(page(where, measured, chunks, changes))
+    (output / "benchmarks.md").write_text(page(where, measured, chunks, changes, transactions))
     _tell(f"written: {output / 'benchmarks.md'}")
 
 

@@ -30,7 +30,8 @@ TRANSACTIONS: Final = (1, 100, 10_000)
 """Rows in each transaction."""
 PUBLICATION: Final = "bench"
 BASE_SLOT: Final = "bench_base"
-METHOD: Final = {"method": "CDC", "replication_slot": "bench_connector", "publication": PUBLICATION}
+CONNECTOR_SLOT: Final = "bench_connector"
+METHOD: Final = {"method": "CDC", "replication_slot": CONNECTOR_SLOT, "publication": PUBLICATION}
 MESSAGES_PER_ROW: Final = 4
 """A row in a transaction of its own is three messages; a message may have a line feed in it."""
 FLOOR: Final = "pg_recvlogical"
@@ -46,8 +47,8 @@ def _contest(server: Server, bench: Bench, size: int, sizes: Sizes, tell: Tell) 
     title = f"{size:,} row{'s' if size > 1 else ''} a transaction"
     with server.database() as database:
         tell(f"{title}: writing {rows:,} rows")
-        state, catalog = _prepared(bench, database)
-        end = _written(database, rows, size)
+        state, catalog = prepared(bench, database)
+        end = written(database, rows, size)
         contest = Contest(title, f"inserts of ten columns into a hypertable, {title}", FLOOR)
         for number in range(1 - sizes.warm_ups, sizes.rounds + 1):
             runs = {}
@@ -55,7 +56,7 @@ def _contest(server: Server, bench: Bench, size: int, sizes: Sizes, tell: Tell) 
                 _recvlogical(server, database, rows, end),
                 _connector(bench, database, catalog, state, rows),
             ):
-                with _copied_slot(database, _slot(one)):
+                with copied_slot(database, _slot(one)):
                     runs[one.name] = one.run(bench)
             walls = ", ".join(f"{name} {run.cost.wall:.2f} s" for name, run in runs.items())
             tell(f"{title}: round {number}: {walls}")
@@ -64,22 +65,22 @@ def _contest(server: Server, bench: Bench, size: int, sizes: Sizes, tell: Tell) 
         return contest
 
 
-def _prepared(bench: Bench, database: Database) -> tuple[list[Json], Json]:
+def prepared(bench: Bench, database: Database) -> tuple[list[Json], Json]:
     """The hypertable with its chunks, slot and publication, and the state of a sync that has read what there is."""
     replace(ten_columns(10), chunks=1).make(database)
     database.grant_replication()
     database.execute(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE readings".encode())
     database.as_superuser().execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [BASE_SLOT])
     catalog = catalog_of(bench, database, "readings", "incremental", replication_method=METHOD)
-    with _copied_slot(database, "bench_connector"):
-        first = bench.measure(_read(bench, database, catalog, None), keep=True)
+    with copied_slot(database, CONNECTOR_SLOT):
+        first = bench.measure(read_command(bench, database, catalog, None), keep=True)
     state = Output(first.kept.splitlines()).state()
     if not state:
         raise KitError("The connector told no state.")
     return state, catalog
 
 
-def _written(database: Database, rows: int, size: int) -> str:
+def written(database: Database, rows: int, size: int) -> str:
     """Insert the rows, and return where the log ends then."""
     values = ", ".join(value for _, _, value in ten_columns(1).columns)
     with database.connect("owner") as connection:
@@ -95,7 +96,8 @@ def _written(database: Database, rows: int, size: int) -> str:
 
 
 @contextmanager
-def _copied_slot(database: Database, name: str) -> Iterator[None]:
+def copied_slot(database: Database, name: str) -> Iterator[None]:
+    """A slot for the connector or its rival that stands where the base slot does."""
     session = database.as_superuser()
     session.execute("SELECT pg_copy_logical_replication_slot(%s, %s, false)", [BASE_SLOT, name])
     try:
@@ -109,7 +111,7 @@ def _copied_slot(database: Database, name: str) -> Iterator[None]:
 
 
 def _slot(contender: Contender) -> str:
-    return "bench_floor" if contender.name == FLOOR else "bench_connector"
+    return "bench_floor" if contender.name == FLOOR else CONNECTOR_SLOT
 
 
 def _recvlogical(server: Server, database: Database, rows: int, end: str) -> Contender:
@@ -131,10 +133,13 @@ def _recvlogical(server: Server, database: Database, rows: int, end: str) -> Con
 
 
 def _connector(bench: Bench, database: Database, catalog: Json, state: list[Json], rows: int) -> Contender:
-    return Contender("connector", _read(bench, database, catalog, state), python(*COMMAND, "spec"), rows)
+    return Contender(
+        "connector", read_command(bench, database, catalog, state), python(*COMMAND, "spec"), rows
+    )
 
 
-def _read(bench: Bench, database: Database, catalog: Json, state: list[Json] | None) -> Command:
+def read_command(bench: Bench, database: Database, catalog: Json, state: list[Json] | None) -> Command:
+    """The connector, told to go on from a state."""
     config = file_of(bench.workdir, database.config(replication_method=METHOD))
     files = ["--config", config, "--catalog", file_of(bench.workdir, catalog)]
     if state is not None:

@@ -217,6 +217,18 @@ class HugeChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class LargeTransaction:
+    """A transaction of many rows, followed."""
+
+    rows: int
+    bytes_per_second: int | None
+    """How fast its reader takes them, at most; None is as fast as they come."""
+    output: int
+    wall: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunks:
     """All of part two."""
 

@@ -90,8 +90,15 @@ class Bench:
             self._idle[command.words] = typical(runs)
         return self._idle[command.words]
 
-    def measure(self, command: Command, *, keep: bool = False) -> Measured:
-        """Run a command to its end; with `keep`, its whole output is part of the answer.
+    def measure(
+        self, command: Command, *, keep: bool = False, bytes_per_second: float | None = None
+    ) -> Measured:
+        """Run a command to its end.
+
+        Args:
+            command: what to run.
+            keep: whether its whole output is part of the answer.
+            bytes_per_second: take its output no faster than this.
 
         Raises:
             KitError: it failed; the message ends with what it said.
@@ -111,7 +118,7 @@ class Bench:
             ) as process,
         ):
             assert process.stdout is not None
-            drained = _Drain(keep=keep)
+            drained = _Drain(keep=keep, bytes_per_second=bytes_per_second)
             drained.drain(process.stdout)
             code = process.wait()
         time.sleep(SETTLE_SECONDS)  # its backends may still be on their way out
@@ -127,11 +134,12 @@ class Bench:
 class _Drain:
     """The other end of the pipe."""
 
-    def __init__(self, *, keep: bool) -> None:
+    def __init__(self, *, keep: bool, bytes_per_second: float | None) -> None:
         self.bytes = 0
         self.lines = 0
         self.kept = bytearray()
         self._keep = keep
+        self._bytes_per_second = bytes_per_second
         self._buffer = bytearray(PIPE_BYTES)
         self._last = 0
 
@@ -144,6 +152,8 @@ class _Drain:
             self._last = count
             if self._keep:
                 self.kept += buffer[:count]
+            if self._bytes_per_second is not None:
+                time.sleep(count / self._bytes_per_second)
 
     @property
     def last_words(self) -> str:

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import Final
 
-from benchmarks.costs import Chunks, Contest, Figures, HugeChunk, ManyChunks, Measure, Spread
+from benchmarks.costs import (
+    Chunks,
+    Contest,
+    Figures,
+    HugeChunk,
+    LargeTransaction,
+    ManyChunks,
+    Measure,
+    Spread,
+)
 from benchmarks.surroundings import Surroundings
 
 NO_VALUE: Final = "-"
@@ -83,8 +92,22 @@ RECORD lines. Times `pg_recvlogical`:
 """
 
 
+MEMORY: Final = """
+## Memory, where there is much to hold
+
+One transaction of so many rows of ten columns, which the server sends when it has committed, followed by a reader that
+takes RECORD lines as fast as they come, or slowly. *Peak memory* is the connector's, all its life.
+
+{table}
+"""
+
+
 def page(
-    surroundings: Surroundings, contests: Sequence[Contest], chunks: Chunks, changes: Sequence[Contest]
+    surroundings: Surroundings,
+    contests: Sequence[Contest],
+    chunks: Chunks,
+    changes: Sequence[Contest],
+    transactions: Sequence[LargeTransaction],
 ) -> str:
     """The whole page."""
     many, recent = chunks.many, chunks.recent
@@ -110,6 +133,7 @@ def page(
                 table=_huge(chunks.huge),
             ),
             CHANGES.format(rounds=changes[0].rounds, ratios=_ratios(changes), figures=_figures(changes)),
+            MEMORY.format(table=_memory(transactions)),
         )
     )
 
@@ -226,6 +250,23 @@ def _many(many: Iterable[ManyChunks]) -> str:
             f"{one.copy_seconds:.2f}",
         )
         for one in many
+    )
+    return table(head, rows)
+
+
+def _memory(transactions: Iterable[LargeTransaction]) -> str:
+    head = ("its reader takes", "rows in the transaction", "output MB", "wall s", "peak memory MB")
+    rows = (
+        (
+            "all that comes"
+            if one.bytes_per_second is None
+            else f"at most {_megabytes(one.bytes_per_second)} MB a second",
+            f"{one.rows:,}",
+            _megabytes(one.output),
+            f"{one.wall:.1f}",
+            _megabytes(one.peak_memory),
+        )
+        for one in transactions
     )
     return table(head, rows)
 

@@ -31,6 +31,10 @@ class Sizes:
     """Rows of three columns in one chunk."""
     change_rows: int = 500_000
     """Rows inserted and decoded, for each size of transactions."""
+    large_transaction_rows: int = 5_000_000
+    """Rows of ten columns in one transaction."""
+    slow_rows: int = 100_000
+    """Rows of a transaction that a slow destination takes."""
 
 
 QUICK = Sizes(
@@ -46,5 +50,7 @@ QUICK = Sizes(
     rows_per_chunk=2,
     huge_chunk_rows=20_000,
     change_rows=200,
+    large_transaction_rows=2_000,
+    slow_rows=1_000,
 )
 """Sizes that show whether the command works, and nothing else."""

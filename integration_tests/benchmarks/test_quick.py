@@ -34,6 +34,7 @@ def test_a_quick_run_writes_the_page_and_its_plots(tmp_path: Path) -> None:
         for reader in ("connector, 2 readers", "connector, 1 reader", "stock airbyte-cdk source"):
             assert page.count(f"| {part} | {reader} |") == 2, "a row of ratios and a row of figures"
     assert "By the server's statistics 10 chunks were scanned." in page
+    assert "| at most 1 MB a second | 1,000 |" in page
     assert "TimescaleDB 2." in page
     for plot in ("snapshot.svg", "chunks.svg"):
         assert f"](benchmarks/{plot})" in page

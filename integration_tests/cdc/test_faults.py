@@ -19,6 +19,7 @@ from integration_tests.cdc.conftest import Followed, fill, make_tables
 from integration_tests.cdc.impatient import run_that_gives_silence_up_soon
 from integration_tests.cdc.test_sequences import until
 from source_timescaledb.lsn import Lsn
+from testkit.connector import Connector
 from testkit.protocol import Json, Output
 from testkit.proxy import Proxy
 from testkit.roots import Root
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.any_server
 
 TABLES = ("metrics", "events", "parts")
 ROWS = 3000
-MOST_MEMORY = 150 * 2**20
+MOST_MEMORY = 150_000_000
 DEADLINE_SECONDS = 15.0
 FIRST_WARNING = 2
 """Of the lines of the log; the one before it is of airbyte-cdk."""
@@ -243,7 +244,7 @@ def test_fault_13_a_destination_that_pauses_costs_neither_memory_nor_the_connect
 ) -> None:
     synced.database.execute(
         "INSERT INTO events SELECT '2024-01-01'::timestamptz + i * interval '1 second', repeat('x', 400)"
-        " FROM generate_series(1, 60000) i"
+        " FROM generate_series(1, 30000) i"
     )
 
     ended = synced.run(
@@ -291,3 +292,25 @@ def test_fault_23_a_chunk_born_in_mid_run_is_read_when_its_writers_have_ended(
 
     assert (ended.exit_code, last.exit_code) == (0, 0)
     synced.mirrors(*TABLES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "rate"), [(300_000, None), (30_000, 1_000_000)])
+def test_fault_31_a_large_transaction_is_told_in_little_memory_however_slowly_it_is_taken(
+    synced: Followed, tmp_path: Path, rows: int, rate: float | None
+) -> None:
+    """Five million rows are measured by `python -m benchmarks`."""
+    synced.database.execute(
+        "INSERT INTO events SELECT '2024-01-01'::timestamptz + i * interval '1 microsecond', repeat('x', 200)"
+        " FROM generate_series(1, %s) i",
+        [rows],
+    )
+    catalog = synced.source().catalog("incremental", list(TABLES))
+
+    ended = Connector(synced.config, tmp_path).read(
+        catalog, synced.state, to_file=rate is None, bytes_per_second=rate
+    )
+
+    assert ended.exit_code == 0
+    assert sum(b'"type":"RECORD"' in line for line in ended.lines()) == rows
+    assert ended.peak_rss < MOST_MEMORY

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.costs import Chunks, Contest, Cost, HugeChunk, ManyChunks, RecentChunks, Run, Spread
+from benchmarks.costs import (
+    Chunks,
+    Contest,
+    Cost,
+    HugeChunk,
+    LargeTransaction,
+    ManyChunks,
+    RecentChunks,
+    Run,
+    Spread,
+)
 from benchmarks.report import page, table, times
 from benchmarks.surroundings import Surroundings
 
@@ -69,7 +79,13 @@ def test_the_page_tells_everything_that_was_measured() -> None:
         load="0.01 / 0.02 / 0.03",
     )
 
-    text = page(where, [contest], Chunks([many], recent, huge), [contest])
+    text = page(
+        where,
+        [contest],
+        Chunks([many], recent, huge),
+        [contest],
+        [LargeTransaction(5_000_000, 1_000_000, 10**9, 123.4, 107_000_000)],
+    )
 
     ratios = "| 10 columns | connector, 2 readers | 1.50 (1.50 to 1.50) | 1.33 (1.33 to 1.33) | 2.00 (2.00 to 2.00) |"
     figures = (
@@ -81,6 +97,7 @@ def test_the_page_tells_everything_that_was_measured() -> None:
     assert "last 10 days of 5,000 daily chunks, the first load took 0.75 s" in text
     assert "10 chunks were scanned" in text
     assert "| 555,556 | 9.50 | 0.50 | 1,000 | 140 | 0.321 | 0.033 |" in text
+    assert "| at most 1 MB a second | 5,000,000 | 1,000 | 123.4 | 107 |" in text
     for fact in (
         "2026-01-02 03:04 UTC",
         "python -m benchmarks",
