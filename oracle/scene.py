@@ -49,8 +49,8 @@ class Play:
 
     @property
     def habits(self) -> Sequence[Habit]:
-        """The destinations that it can be judged by: one that applies what comes needs syncs that end."""
-        if self.manner is Manner.WHOLE:
+        """The destinations that it can be judged by: one that applies what comes needs syncs that tell nothing twice."""
+        if self.manner.once:
             return (Habit.CLOCK, Habit.ARRIVAL)
         return (Habit.CLOCK, Habit.COUNTED)
 
@@ -164,7 +164,7 @@ def _judged(database: Database, what: Play, heard: _Heard) -> list[Deviation]:
         truth = Truth.of(database, table.query)
         for destination in heard.destinations:
             copy = destination.copies[table.name]
-            repeats = destination.habit is Habit.CLOCK and what.manner is not Manner.WHOLE and not copy.key
+            repeats = destination.habit is Habit.CLOCK and not what.manner.once and not copy.key
             deviation = compare(
                 table.name,
                 destination.habit.value,

@@ -2,7 +2,8 @@
 
 How a sync may end is the seed's to choose. In this process it runs to its end, or no message is taken after a random
 one, as if the platform had died there: whoever goes on finds what a kill leaves. In a process of its own it is killed by
-SIGKILL at a random message: then the connector has really forgotten everything, and the server finds out by itself.
+SIGKILL at a random message: then the connector has really forgotten everything, and the server finds out by itself. Or it
+is told to stop by SIGTERM: that is no fault, and nothing may be told twice.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ class Manner(Enum):
     WHOLE = "run to their end"
     CUT = "cut at a random message"
     KILLED = "killed at a random message"
+    STOPPED = "told to stop at a random message"
+
+    @property
+    def once(self) -> bool:
+        """Whether every row version is told once."""
+        return self in (Manner.WHOLE, Manner.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +105,8 @@ class Syncs:
 
     def sync(self, *, to_the_end: bool = False) -> Sync:
         """Run one; `to_the_end` for the last one, which nothing disturbs."""
-        if self._manner is Manner.KILLED:
-            sync = self._killed(to_the_end=to_the_end)
+        if self._manner in (Manner.KILLED, Manner.STOPPED):
+            sync = self._signalled(to_the_end=to_the_end)
         else:
             sync = self._inside(cut=self._manner is Manner.CUT and not to_the_end)
         self.state = sync.output.state() or self.state
@@ -122,22 +129,29 @@ class Syncs:
             return Sync(ended, whole=ended.failure is None, error=None)
         return Sync(ended, whole=False, error=_reason(ended) or ended.failure.message)
 
-    def _killed(self, *, to_the_end: bool) -> Sync:
+    def _signalled(self, *, to_the_end: bool) -> Sync:
         at: tuple[At, ...] = ()
+        number = signal.SIGKILL if self._manner is Manner.KILLED else signal.SIGTERM
         if not to_the_end:
-            kill: Callable[[Run], None] = signalled(signal.SIGKILL)
+            kill = _once(signalled(number))
             record, state = (
                 self._random.randint(1, self._random.choice(MOST_RECORDS)),
                 self._random.randint(1, MOST_STATES),
             )
             at = (At("RECORD", record, kill), At("STATE", state, kill))
         result = self._process.start_read(self._catalog, self.state, at=at, pipe_bytes=1 << 14).wait()
-        if result.exit_code == -signal.SIGKILL:
+        if result.exit_code == -number:
             return Sync(result, whole=False, error=None)
         if result.exit_code == 0:
             return Sync(result, whole=True, error=None)
         said = _reason(result) or f"Status {result.exit_code}: {result.stderr[-SAID:]}"
         return Sync(result, whole=False, error=said)
+
+
+def _once(act: Callable[[Run], None]) -> Callable[[Run], None]:
+    """The act, the first time only: a second SIGTERM would end a process that is about to end."""
+    left = [act]
+    return lambda run: left.pop()(run) if left else None
 
 
 class _BrokenOff(AirbyteTracedException):

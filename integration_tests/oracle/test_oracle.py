@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from oracle.hurry import Rule
 from oracle.report import complaints
 from oracle.scene import Outcome, Play, play
+from oracle.syncs import Manner
 from testkit.cluster import Cluster
 from testkit.connector import REPOSITORY
 
@@ -31,6 +33,13 @@ def test_what_was_told_equals_the_source(server: Cluster, seed: int) -> None:
 
 def test_what_killed_syncs_told_equals_the_source(server: Cluster) -> None:
     outcome = play(server, Play.of(1, killed=True), seconds=2 * SECONDS)
+
+    assert outcome.well, complaints(outcome)
+    assert outcome.broken_off
+
+
+def test_what_stopped_syncs_told_equals_the_source_and_was_told_once(server: Cluster) -> None:
+    outcome = play(server, replace(Play.of(4), manner=Manner.STOPPED), seconds=2 * SECONDS)
 
     assert outcome.well, complaints(outcome)
     assert outcome.broken_off
