@@ -1,7 +1,7 @@
 """Faults of the network, the server and the connector while changes are followed: none of them costs a row.
 
 The numbers are those of the project's table of faults; the others of it are in `test_slot_faults`, `test_stopping`,
-`test_states`, `test_sequences` and in the tests of the oracle.
+`test_states`, the `test_sequences_...` and in the tests of the oracle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from integration_tests.cdc.conftest import Followed, fill, make_tables
 from integration_tests.cdc.impatient import run_that_gives_silence_up_soon
-from integration_tests.cdc.test_sequences import until
+from integration_tests.cdc.scenes import until
 from source_timescaledb.lsn import Lsn
 from testkit.connector import Connector
 from testkit.protocol import Json, Output

@@ -17,8 +17,8 @@ import pytest
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tables
 from integration_tests.cdc.impatient import run_that_waits_for_no_writer
+from integration_tests.cdc.scenes import until
 from integration_tests.cdc.test_faults import ROWS, TABLES, change, once, position, reconnections
-from integration_tests.cdc.test_sequences import until
 from testkit.database import Database
 from testkit.protocol import Output
 from testkit.proxy import Proxy
