@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -222,14 +223,12 @@ def test_fault_18_a_slot_that_is_made_again_in_mid_run_skips_nothing(
 
 
 def test_fault_19_a_slot_that_the_server_has_given_up_names_the_setting(root: Root, tmp_path: Path) -> None:
-    with on_a_server_of_its_own(root, **TINY) as (_, followed):
+    with on_a_server_of_its_own(root, **TINY) as (_, followed), ThreadPoolExecutor() as threads:
         change(followed)
 
-        ended = followed.run(
-            tmp_path,
-            *TABLES,
-            at=[At("RECORD", ROWS // 2, once(lambda: write_until_lost(followed.database)))],
-        )
+        # The server cannot end the session before it has said so, and it cannot say so while nobody reads.
+        lose = once(lambda: threads.submit(write_until_lost, followed.database))
+        ended = followed.run(tmp_path, *TABLES, at=[At("RECORD", 100, lose)], bytes_per_second=4_000_000)
         again = followed.run(tmp_path, *TABLES)
 
     for failed in (ended, again):

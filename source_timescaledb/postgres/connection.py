@@ -78,11 +78,12 @@ _WRITING: Final[Mapping[str, str]] = {"default_transaction_read_only": "off", "s
 _UNBOUNDED: Final[Mapping[str, str]] = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    "tcp_user_timeout": "0",
+    "tcp_user_timeout": "900000",
 }
 """A replication session waits as long as it likes, also for us: we read no faster than our output is taken. Linux ends a
 connection whose window stays closed for `tcp_user_timeout`, though the other side answers every probe (measured: lost
-after a pause of 15 s). Whether we are there at all `wal_sender_timeout` tells the server."""
+after a pause of 15 s). Whether we are there at all `wal_sender_timeout` tells the server. But not for ever: a session
+that the server wants to end stays until it has said so, and a checkpoint that gives its slot up waits for that."""
 
 BACKSLASH_SPACE: Final = "\\ "
 
