@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import psycopg
 
-from benchmarks.surroundings import surroundings
+from benchmarks.surroundings import Surroundings, surroundings
 from oracle.hurry import Rule
 from oracle.report import line, page
-from oracle.scene import Outcome, Play, play
+from oracle.scene import Outcome, Play
+from oracle.stages import Staging, played
 from testkit.connector import REPOSITORY
 from testkit.errors import KitError
-from testkit.servers import server
+from testkit.servers import Candidate, candidate, candidates
 
 INTERRUPTED = 130
 KEPT = Path("oracle-output")
@@ -37,24 +40,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, command: str) -> list[Outcome]:
-    """Play on the chosen server and write `oracle.md` into the output folder.
+    """Play on the chosen servers and write `oracle.md` into the output folder.
 
     Raises:
         KitError: there is no such server, or a seed could not be played.
     """
     without = Rule[options.without.upper()] if options.without else None
+    chosen = [candidate(name) for name in options.server or ()] or candidates()
+    where = _surroundings(chosen, command)
+    plays = [
+        Play.of(seed, killed=killed)
+        for seed in range(options.first, options.first + options.seeds)
+        for killed in ((False, True) if options.kills else (False,))
+    ]
+    staging = Staging([one.name for one in chosen], KEPT if options.keep else None, without)
     outcomes: list[Outcome] = []
-    with server(options.server) as cluster:
-        where = surroundings(cluster, command, datetime.now(timezone.utc))
-        for seed in range(options.first, options.first + options.seeds):
-            for killed in (False, True) if options.kills else (False,):
-                what = Play.of(seed, killed=killed)
-                outcomes.append(play(cluster, what, keep=KEPT if options.keep else None, without=without))
-                _tell(line(outcomes[-1]))
+    for outcome in played(plays, staging, options.jobs):
+        outcomes.append(outcome)
+        _tell(line(outcome))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "oracle.md").write_text(page(where, outcomes, without))
     _tell(f"written: {options.output / 'oracle.md'}")
     return outcomes
+
+
+def _surroundings(chosen: Sequence[Candidate], command: str) -> Surroundings:
+    found = []
+    for one in chosen:
+        with one.open() as cluster:
+            found.append(surroundings(cluster, command, datetime.now(timezone.utc)))
+    return replace(found[0], server="; ".join(one.server for one in found))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", action="store_true", help=f"keep what syncs of failing seeds print, in {KEPT}/"
     )
-    parser.add_argument("--server", metavar="NAME", help="which server (see `python -m testkit list`)")
+    parser.add_argument(
+        "--server",
+        action="append",
+        metavar="NAME",
+        help="only on this server (see `python -m testkit list`); repeatable: seeds are dealt out in turn",
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="play so many at a time (default 1)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs", help="folder for the page")
     parser.add_argument(
         "--without",

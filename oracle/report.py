@@ -42,7 +42,7 @@ def page(surroundings: Surroundings, outcomes: Sequence[Outcome], without: Rule 
     facts = [
         ("Date", surroundings.date),
         ("Connector", surroundings.connector),
-        ("Server", surroundings.server),
+        ("Servers, dealt out by seed", surroundings.server),
         ("Python", f"{surroundings.python}; {surroundings.libraries}"),
         ("Machine", surroundings.machine),
         ("Seeds", _seeds(outcomes)),
