@@ -12,6 +12,8 @@ from oracle.tables import HYPERTABLES, KEYED, make_tables
 from oracle.together import meet
 from testkit.database import Database
 
+pytestmark = pytest.mark.any_server
+
 
 @pytest.fixture
 def tables(database: Database) -> Database:

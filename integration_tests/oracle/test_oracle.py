@@ -38,6 +38,7 @@ def test_what_killed_syncs_told_equals_the_source(server: Cluster) -> None:
     assert outcome.broken_off
 
 
+@pytest.mark.any_server
 def test_what_stopped_syncs_told_equals_the_source_and_was_told_once(server: Cluster) -> None:
     outcome = play(server, replace(Play.of(4), manner=Manner.STOPPED), seconds=2 * SECONDS)
 
@@ -45,6 +46,7 @@ def test_what_stopped_syncs_told_equals_the_source_and_was_told_once(server: Clu
     assert outcome.broken_off
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("rule", list(Rule))
 def test_a_connector_without_one_of_its_rules_is_found_out(server: Cluster, rule: Rule) -> None:
     outcomes = (played(server, seed, without=rule) for seed in PROVING)
@@ -56,6 +58,7 @@ def test_a_connector_without_one_of_its_rules_is_found_out(server: Cluster, rule
     assert found.deviations
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("seed", PROVING)
 def test_the_seeds_that_find_it_out_find_nothing_wrong_with_all_rules(server: Cluster, seed: int) -> None:
     outcome = played(server, seed)
@@ -67,6 +70,7 @@ def played(server: Cluster, seed: int, *, without: Rule | None = None) -> Outcom
     return play(server, Play.of(seed), without=without, seconds=SECONDS, writers=2)
 
 
+@pytest.mark.any_server
 def test_the_command_writes_its_page_and_tells_a_failure_by_its_status(
     tmp_path: Path, server: Cluster
 ) -> None:

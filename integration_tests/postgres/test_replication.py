@@ -156,6 +156,7 @@ def test_messages_come_as_they_are_and_in_order(source: Source) -> None:
     assert positions[0] > source.start
 
 
+@pytest.mark.any_server
 def test_a_large_transaction_is_drained_in_order_and_in_little_memory(source: Source) -> None:
     process = psutil.Process()
     source.insert(1, 200_000)
@@ -177,6 +178,7 @@ def test_a_large_transaction_is_drained_in_order_and_in_little_memory(source: So
     assert peak - before < 32 * 2**20
 
 
+@pytest.mark.any_server
 def test_a_stream_that_nobody_drains_outlives_the_server_patience(source: Source) -> None:
     with source.stream(deadline_seconds=3) as stream:
         source.insert(1, 100_000)
@@ -185,6 +187,7 @@ def test_a_stream_that_nobody_drains_outlives_the_server_patience(source: Source
         assert keys(until_fence(source, stream)) == list(range(1, 100_001))
 
 
+@pytest.mark.any_server
 def test_an_idle_stream_is_not_taken_for_a_silent_one(source: Source) -> None:
     with source.stream(deadline_seconds=3) as stream:
         ends = time.monotonic() + 6
@@ -195,6 +198,7 @@ def test_an_idle_stream_is_not_taken_for_a_silent_one(source: Source) -> None:
         assert keys(until_fence(source, stream)) == [1]
 
 
+@pytest.mark.any_server
 def test_a_link_that_swallows_everything_is_noticed(source: Source) -> None:
     address = source.database.cluster.address
     with (
@@ -208,6 +212,7 @@ def test_a_link_that_swallows_everything_is_noticed(source: Source) -> None:
             drain_for_ever(stream)
 
 
+@pytest.mark.any_server
 @pytest.mark.parametrize("how", ["cut", "reset"])
 def test_a_link_that_breaks_is_noticed(source: Source, how: str) -> None:
     address = source.database.cluster.address
@@ -274,6 +279,7 @@ def test_without_an_acknowledgement_nothing_is_confirmed_whatever_is_read(source
     assert source.confirmed == before
 
 
+@pytest.mark.any_server
 def test_the_position_follows_writes_that_are_not_published(source: Source) -> None:
     source.database.execute("CREATE TABLE other (a int)")
     with source.stream() as stream:

@@ -15,6 +15,8 @@ from testkit.roots import Root
 from testkit.run import Result
 from testkit.server import Server, Standby
 
+pytestmark = pytest.mark.any_server
+
 ROWS = 5_000
 
 

@@ -128,6 +128,7 @@ def state_of(message: Json) -> Json:
     return message["stream"]["stream_state"]  # type: ignore[no-any-return] # JSON
 
 
+@pytest.mark.any_server
 @pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("order", ["oldest_first", "newest_first"])
 def test_a_hypertable_resumes_from_every_state(database: Database, order: str) -> None:
@@ -167,6 +168,7 @@ def test_a_load_from_a_moment_on_keeps_its_moment_when_it_is_resumed(database: D
     assert_every_state_splits_the_read(later, catalog, whole, truth)
 
 
+@pytest.mark.any_server
 @pytest.mark.usefixtures("small_slices")
 def test_a_table_with_a_composite_key_resumes_from_every_state(database: Database) -> None:
     database.execute("CREATE TABLE parts (name text, number int, bulk text, PRIMARY KEY (name, number))")
@@ -186,6 +188,7 @@ def test_a_table_with_a_composite_key_resumes_from_every_state(database: Databas
     assert_every_state_splits_the_read(sync, catalog, whole, truth, "parts")
 
 
+@pytest.mark.any_server
 @pytest.mark.usefixtures("small_slices", "slices_of_two_rows")
 def test_a_key_of_any_type_cuts_its_table(database: Database) -> None:
     database.execute("CREATE TYPE mood AS ENUM ('sad', 'o''k', 'happy')")
@@ -224,6 +227,7 @@ def row_numbers(output: Output, stream: str) -> list[int]:
     return sorted(row["row"] for row in output.rows(stream))
 
 
+@pytest.mark.any_server
 @pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("cursor", ["time", "value"])
 def test_an_incremental_read_resumes_from_every_state(database: Database, cursor: str) -> None:
@@ -392,6 +396,7 @@ def test_every_state_counts_the_records_since_the_one_before(database: Database)
         before = state.records_before
 
 
+@pytest.mark.any_server
 def test_a_read_killed_again_and_again_ends_with_every_row(database: Database, tmp_path: Path) -> None:
     create_chunks_one_of_them_large(database, rows=20_000)
     truth = Truth.of(database, "metrics")

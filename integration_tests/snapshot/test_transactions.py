@@ -80,6 +80,7 @@ def each_once(rows: int) -> Counter[int]:
     return Counter(range(rows))
 
 
+@pytest.mark.any_server
 def test_a_big_chunk_is_read_in_short_transactions(crowd: Database, tmp_path: Path) -> None:
     with Observer(crowd.cluster, "source-timescaledb") as observer:
         ended = read(crowd, tmp_path, *ROWS)
@@ -90,6 +91,7 @@ def test_a_big_chunk_is_read_in_short_transactions(crowd: Database, tmp_path: Pa
     assert observer.observation.longest_transaction_seconds <= ALLOWED_SECONDS + SLACK_SECONDS
 
 
+@pytest.mark.any_server
 def test_a_chunk_whose_rows_take_long_to_find_is_read_to_its_end_all_the_same(
     crowd: Database, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def seconds_for(database: Database, statement: str) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.any_server
 def test_a_stronger_lock_waits_for_no_more_than_one_transaction(database: Database) -> None:
     create(database, "metrics", interval="10 days")
     fill(database, "metrics", 150_000)

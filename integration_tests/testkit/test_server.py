@@ -22,6 +22,8 @@ from testkit.server import Server
 ORPHAN = """
 import sys, time
 from testkit.servers import candidate
+
+pytestmark = pytest.mark.any_server
 with candidate(sys.argv[1]).open() as server:
     print(server._postmaster.keeper.command.pid, server.folder, flush=True)
     time.sleep(60)
