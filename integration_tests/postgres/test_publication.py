@@ -13,17 +13,19 @@ from integration_tests.postgres.test_connection import settings
 from source_timescaledb.errors import ConfigurationError, ContentionError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.postgres.connection import Connection, Session, open_connection
-from source_timescaledb.postgres.publication import (
+from source_timescaledb.postgres.identity import (
     Identity,
-    Publication,
     ReplicaIdentity,
+    replica_identities,
+    unsafe_identities,
+)
+from source_timescaledb.postgres.publication import (
+    Publication,
     add_tables,
     create_publication,
     missing_chunks,
     published,
     read_publication,
-    replica_identities,
-    unsafe_identities,
 )
 from testkit.database import Database
 

@@ -9,16 +9,13 @@ answered from `pg_publication_rel`, `pg_publication_namespace` and `puballtables
 A table may be dropped, or added by somebody else, between our look and our ALTER. The statement then fails as a whole,
 so it is cut in halves until the one table stands alone, and there it is no error.
 
-A publication of updates or deletes makes the application's own UPDATE and DELETE fail (55000) on every table in it that
-has no usable replica identity: for example a hypertable without a primary key, or the hypertable behind a continuous
-aggregate, whose refresh deletes. We never create one over such a table, and name what would mend it.
+We never create one that makes the application's own UPDATE and DELETE fail (`postgres.identity`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Final
 
 import psycopg
@@ -27,6 +24,7 @@ from psycopg import errors, sql
 from source_timescaledb.errors import ConfigurationError, ConnectorError, ContentionError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.identity import ReplicaIdentity, unsafe_identities
 from source_timescaledb.sqlstates import connector_error
 
 TABLES_AT_ONCE: Final = 500
@@ -83,66 +81,6 @@ JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n 
 WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'r' AND NOT c.relispartition
 ORDER BY c.oid
 """
-
-_IDENTITIES: Final = """
-WITH RECURSIVE family AS (
-    SELECT o::oid AS oid, NULL::oid AS parent FROM unnest(%s::int8[]) o
-    UNION
-    SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN family f ON f.oid = i.inhparent),
-identity AS (
-    SELECT f.oid, f.parent, n.nspname::text AS schema, c.relname::text AS name, c.relreplident,
-           CASE c.relreplident
-                WHEN 'f' THEN true
-                WHEN 'n' THEN false
-                ELSE EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indimmediate
-                             AND (x.indisvalid OR c.relkind = 'p')
-                             AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END)
-           END AS usable,
-           (SELECT min(ic.relname)::text
-            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
-            WHERE x.indrelid = c.oid AND x.indisunique AND x.indimmediate AND x.indisvalid
-              AND x.indpred IS NULL AND x.indexprs IS NULL
-              AND NOT EXISTS (SELECT FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) k
-                              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k
-                              WHERE NOT a.attnotnull)) AS candidate
-    FROM family f JOIN pg_catalog.pg_class c ON c.oid = f.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p'))
-SELECT DISTINCT ON (oid) oid::int8, schema, name, relreplident::text, usable, candidate
-FROM identity i
-WHERE parent IS NULL OR (NOT usable AND NOT EXISTS (SELECT FROM identity p WHERE p.oid = i.parent AND NOT p.usable))
-ORDER BY oid, parent NULLS FIRST
-"""
-"""The relations asked for, and those below them that are worse off than their parents."""
-
-
-class Identity(Enum):
-    """How rows are told apart in the write-ahead log (`pg_class.relreplident`)."""
-
-    DEFAULT = "d"
-    NOTHING = "n"
-    FULL = "f"
-    INDEX = "i"
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaIdentity:
-    """A relation's replica identity, and whether an UPDATE of it survives a publication of updates."""
-
-    oid: int
-    name: QualifiedName
-    identity: Identity
-    usable: bool
-    candidate: str | None
-    """A unique index over NOT NULL columns that could serve."""
-
-    @property
-    def remedy(self) -> str:
-        """The SQL that makes it usable; TimescaleDB (2.12 and later) passes it on to all chunks."""
-        table = _table(self.name).as_string(None)
-        if self.candidate is None:
-            return f"ALTER TABLE {table} REPLICA IDENTITY FULL;"
-        index = sql.Identifier(self.candidate).as_string(None)
-        return f"ALTER TABLE {table} REPLICA IDENTITY USING INDEX {index};"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,26 +207,6 @@ def add_tables(
     """
     for first in range(0, len(tables), at_once):
         _add(connection, publication, tables[first : first + at_once])
-
-
-def replica_identities(connection: Connection, oids: Iterable[int]) -> list[ReplicaIdentity]:
-    """The replica identities of tables, and of those below them that are unusable where the parent's is not.
-
-    Raises psycopg errors as they come.
-    """
-    rows = connection.execute(_IDENTITIES, [list(oids)]).fetchall()
-    return [
-        ReplicaIdentity(oid, QualifiedName(schema, name), Identity(setting), usable, candidate)
-        for oid, schema, name, setting, usable, candidate in rows
-    ]
-
-
-def unsafe_identities(connection: Connection, oids: Iterable[int]) -> list[ReplicaIdentity]:
-    """Those tables, and their chunks, on which UPDATE and DELETE would fail under a publication of them.
-
-    Raises psycopg errors as they come.
-    """
-    return [identity for identity in replica_identities(connection, oids) if not identity.usable]
 
 
 def create_publication(
