@@ -17,6 +17,7 @@ from airbyte_cdk.models import (
     AirbyteMessage,
     AirbyteMessageSerializer,
     ConfiguredAirbyteCatalogSerializer,
+    Status,
     Type,
 )
 from airbyte_cdk.utils.traced_exception import AirbyteTracedException
@@ -50,6 +51,12 @@ class InProcess:
         catalog = self._source().discover(_logger([]), self.config)
         message = AirbyteMessage(type=Type.CATALOG, catalog=catalog)
         return cast(Json, _dumped(message)["catalog"])
+
+    def check(self) -> tuple[bool, str, list[str]]:
+        """Whether `check` succeeds, what it answers, and what it logs, each line with its level before it."""
+        logs: list[str] = []
+        status = self._source().check(_logger(logs), self.config)
+        return status.status is Status.SUCCEEDED, status.message or "", logs
 
     def catalog(
         self, sync_mode: str = "full_refresh", streams: Iterable[str] | None = None, **cursor_fields: str

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Container, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from airbyte_cdk.models import (
     ConnectorSpecification,
     ConnectorSpecificationSerializer,
     Status,
+    SyncMode,
 )
 from airbyte_cdk.sources.source import Source
 from airbyte_cdk.utils.airbyte_secrets_utils import add_to_secrets
@@ -48,9 +49,11 @@ from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, str
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
+from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
+from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.health.diagnosis import diagnose
 from source_timescaledb.health.finding import Finding, Severity
@@ -233,11 +236,12 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     before = followed_states(states, identity) if following else None
     plain = stream_states(other_states(states) if following else states)
     names = {stream_name(configured) for configured in catalog.streams}
-    for name in sorted((set(plain) | set(before.streams if before else ())) - names):
+    known = before.streams if before is not None else {}
+    for name in sorted((set(plain) | set(known)) - names):
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
-    requests, failed = yield from _requests(session, catalog, following=following)
+    requests, failed = yield from _requests(session, catalog, following=following, before=known)
     followed = [one for one in requests if one.mode is Mode.CHANGES]
-    lost = [name for name in failed if before is not None and name in before.streams]
+    lost = [name for name in failed if name in known]
     if lost:
         failed += yield from _stay(session, followed, lost)
     elif followed:
@@ -252,7 +256,11 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
 
 
 def _requests(
-    session: Session, catalog: ConfiguredAirbyteCatalog, *, following: bool
+    session: Session,
+    catalog: ConfiguredAirbyteCatalog,
+    *,
+    following: bool,
+    before: Container[QualifiedName],
 ) -> Generator[AirbyteMessage, None, tuple[list[StreamRequest], list[QualifiedName]]]:
     """What is asked for, and the streams for which that cannot be done: each has emitted its error."""
     relations = offered(session.registry, session.configuration)
@@ -261,12 +269,27 @@ def _requests(
     for configured in catalog.streams:
         name = stream_name(configured)
         try:
-            requests.append(request(configured, relations, session.registry, following=following))
+            wanted = request(configured, relations, session.registry, following=following, before=before)
+            requests.append(wanted)
+            if following and configured.sync_mode is SyncMode.incremental:
+                _tell_unfollowed(session, wanted)
         except ConnectorError as error:
             failed.append(name)
             yield error_trace(error, name)
             yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
     return requests, failed
+
+
+def _tell_unfollowed(session: Session, wanted: StreamRequest) -> None:
+    """Say what it takes to follow an aggregate of which the changes could be followed."""
+    aggregate = wanted.relation.aggregate
+    if aggregate is not None and aggregate.obstacle is not None:
+        session.logger.warning(
+            "The changes of %s are not followed: %s To follow them: %s",
+            wanted.name,
+            aggregate.obstacle.reason,
+            aggregate.obstacle.remedy,
+        )
 
 
 def _stay(
@@ -321,7 +344,13 @@ def _check_replica(configuration: Configuration, registry: Registry) -> None:
 
 
 def _load(connection: Connection, configuration: Configuration) -> Registry:
-    return read_registry(connection, configuration.schemas, unreadable_too=not configuration.check_privileges)
+    registry = read_registry(
+        connection, configuration.schemas, unreadable_too=not configuration.check_privileges
+    )
+    if configuration.cdc is None:
+        return registry
+    full = configuration.timescaledb.manage_publication is ManagePublication.FULL
+    return with_followed_aggregates(connection, registry, configuration.cdc.publication, adds_tables=full)
 
 
 def _catalog_pool(configuration: Configuration) -> ReaderPool:

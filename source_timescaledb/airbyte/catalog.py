@@ -8,7 +8,7 @@ that is gone is that stream's error, with its name, and the other streams go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -23,7 +23,7 @@ from airbyte_cdk.models import (
 )
 
 from source_timescaledb.cdc.followed import DELETED_AT, LSN, UPDATED_AT
-from source_timescaledb.cdc.preparation import FOLLOWABLE, check_followable
+from source_timescaledb.cdc.preparation import check_followable, is_followable
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
@@ -95,7 +95,7 @@ def airbyte_catalog(registry: Registry, configuration: Configuration) -> Airbyte
     following = configuration.cdc is not None
     return AirbyteCatalog(
         streams=[
-            _stream(relation, metadata=metadata, followed=following and relation.kind in FOLLOWABLE)
+            _stream(relation, metadata=metadata, followed=following and is_followable(relation))
             for relation in offered(registry, configuration)
         ]
     )
@@ -175,10 +175,12 @@ def request(
     registry: Registry,
     *,
     following: bool = False,
+    before: Container[QualifiedName] = (),
 ) -> StreamRequest:
     """Match a configured stream with the database as it is now; with `following`, changes are read where they can be.
 
-    Raises ConfigurationError if the stream, a selected column or the cursor is not there any more.
+    `before` are the streams of which they were. Raises ConfigurationError if the stream, a selected column or the cursor
+    is not there any more.
     """
     name = stream_name(configured)
     relation = next((relation for relation in relations if relation.name == name), None)
@@ -193,10 +195,13 @@ def request(
             remedy=f"Grant SELECT on it, or remove the stream. {_REFRESH}",
         )
     _check_dedup(configured, relation)
-    if following and relation.kind in FOLLOWABLE and configured.sync_mode is SyncMode.incremental:
+    incremental = configured.sync_mode is SyncMode.incremental
+    if following and incremental and is_followable(relation):
         check_followable(relation)
         mode, cursor = Mode.CHANGES, None
     else:
+        if following and incremental:
+            _check_never_followed(configured, relation, before)
         mode, cursor = _mode(configured, relation)
     selected = _selected_columns(configured, relation)
     return StreamRequest(
@@ -206,6 +211,20 @@ def request(
         columns=tuple(column.name for column in relation.columns if column.name in selected),
         cursor=cursor,
         metadata=CHUNK_COLUMN in selected and relation.hypertable is not None,
+    )
+
+
+def _check_never_followed(
+    configured: ConfiguredAirbyteStream, relation: Relation, before: Container[QualifiedName]
+) -> None:
+    """Refuse to read an aggregate by a cursor after its changes were followed: the deletes since would be lost."""
+    obstacle = relation.aggregate.obstacle if relation.aggregate is not None else None
+    if obstacle is None or not (relation.name in before or configured.cursor_field == [LSN]):
+        return
+    raise ConfigurationError(
+        f"The changes of {relation.name} were followed and cannot be any more: {obstacle.reason}",
+        remedy=f"{obstacle.remedy} If it had left the publication, refresh the stream too. Or, to read it without its "
+        "changes, refresh the source schema in the connection and clear the stream.",
     )
 
 

@@ -43,11 +43,12 @@ from source_timescaledb.airbyte.messages import (
 from source_timescaledb.airbyte.opening import list_chunks, open_followed
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.airbyte.stream_progress import StreamProgress
-from source_timescaledb.cdc.changes import Batch, Changes
+from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Coverage
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
 from source_timescaledb.cdc.followed import FollowedStream, cdc_fields
+from source_timescaledb.cdc.lines import Batch
 from source_timescaledb.cdc.preparation import check_sent
 from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.visibility import Snapshot

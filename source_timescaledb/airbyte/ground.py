@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -265,10 +266,16 @@ class Ground:
             )
 
     def _read_marks(self) -> PublicationMarks | None:
-        name, tables = self.cdc.publication, [relation.oid for relation in self._relations]
-        return self._session.ask(
-            lambda connection: read_marks(connection, name, tables), f"Looking for the publication {name}"
+        """The marks of the publication as it is now, with the entries by the oids of the streams' relations."""
+        name, tables = self.cdc.publication, {one.oid: one.table_oid for one in self._relations}
+        found = self._session.ask(
+            lambda connection: read_marks(connection, name, tables.values()),
+            f"Looking for the publication {name}",
         )
+        if found is None:
+            return None
+        entries = {oid: found.entries[table] for oid, table in tables.items() if table in found.entries}
+        return replace(found, entries=entries)
 
     def _kept(self) -> WalPoint | None:
         if self.before is None:

@@ -17,9 +17,10 @@ An UPDATE is judged by halves. Its old row and its new one can lie in different 
 is not; each half is news or not by its own slice. Where the key changes, the old key's row is deleted downstream and the
 new one's inserted; otherwise only the new row is told. Without a key the whole row is one: every UPDATE is told as both.
 
-A large value that an UPDATE leaves alone is not sent. The old row holds it under REPLICA IDENTITY FULL; otherwise it is
-looked up by key, in a snapshot that sees the transaction (`Lookup`), and the lines wait for it in their batch. A row that
-is gone by then has a later change in the stream; its value is null with a note in `meta`, never a placeholder.
+A large value that an UPDATE leaves alone is not sent; lines that need one wait for it in their batch (`cdc.unsent`).
+
+The deletes of a continuous aggregate wait for the end of their transaction, because its refresh inserts most of those
+rows again (`cdc.gone`).
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from typing import Final, Protocol
 
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import KeyJudge, Verdict
-from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, after_clock, cdc_fields
+from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, after_clock
+from source_timescaledb.cdc.gone import GoneRow, GoneRows
 from source_timescaledb.cdc.keys import keys_ahead
+from source_timescaledb.cdc.lines import Batch, Lines, line_of
 from source_timescaledb.cdc.routing import Route, Router
-from source_timescaledb.cdc.unsent import Lookup, Wanted, completed, filled
+from source_timescaledb.cdc.unsent import Lookup, Wanted, completed
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.decoder import decode
@@ -45,6 +48,7 @@ from source_timescaledb.pgoutput.messages import (
     Delete,
     Insert,
     LogicalMessage,
+    OldKind,
     Relation,
     Truncate,
     TupleData,
@@ -54,21 +58,13 @@ from source_timescaledb.pgoutput.messages import (
 from source_timescaledb.pgoutput.regions import Markers
 from source_timescaledb.pgoutput.rows import write_row
 from source_timescaledb.postgres.barrier import FENCE_PREFIX
-from source_timescaledb.snapshot.held import RECORD_END, nulled
-from source_timescaledb.snapshot.slice_reader import LARGEST_ROW
-from source_timescaledb.types.definition import MARKER
-from source_timescaledb.types.row import resolve_inexpressible
-
-LINES_AT_ONCE: Final = 2000
-BYTES_AT_ONCE: Final = 1024 * 1024
-MOST_LOOKUPS: Final = 500
+from source_timescaledb.snapshot.held import RECORD_END
 
 _TAG: Final = FRAME_BYTES
 _OID: Final = slice(FRAME_BYTES + 1, FRAME_BYTES + 5)
 _TAG_AND_OID: Final = slice(FRAME_BYTES, FRAME_BYTES + 5)
 _START: Final = slice(1, 9)
 _INSERT: Final = ord("I")
-_MARK: Final = MARKER.encode()
 
 
 class Source(Protocol):
@@ -76,14 +72,6 @@ class Source(Protocol):
 
     def drain(self) -> list[bytes]:
         """What has come, in order; nothing if nothing has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Lines to write."""
-
-    lines: bytes
-    records: int
 
 
 @dataclass(slots=True)
@@ -95,15 +83,6 @@ class _Transaction:
     tail: bytes = b""
     """What follows the clock in the line of a row that is not deleted."""
     markers: Markers = field(default_factory=Markers)
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A line that waits for values."""
-
-    index: int
-    wanted: Wanted
-    clock: int
 
 
 class Changes:
@@ -126,17 +105,15 @@ class Changes:
         self.position = position
         self._router = router
         self._clock = clock
-        self._lookup = lookup
         self._truncation_fails = truncation_fails
         self._messages: Sequence[bytes] = ()
         self._at = 0
         self._transaction = _Transaction()
         self._fence = b""
-        self._fence_seen = False
-        self._divided = self._complete = False
-        self._lines: list[bytes] = []
-        self._size = 0
-        self._waiting: list[_Waiting] = []
+        self._fence_seen = self._divided = False
+        self._lines = Lines(lookup)
+        self._gone = GoneRows()
+        self._ending: tuple[Commit, Iterator[GoneRow]] | None = None
         self.in_transaction = False
 
     @property
@@ -149,6 +126,8 @@ class Changes:
         self.source = source
         self._messages, self._at = (), 0
         self._transaction = _Transaction()
+        self._gone.clear()
+        self._ending = None
         self.in_transaction = False
         self._router.forget()
 
@@ -171,43 +150,42 @@ class Changes:
             yield self._flush()
 
     def _take(self) -> bool:
-        """Handle messages until a batch is full, the server has no more for now, or the fence is reached: then True."""
-        while True:
-            if self._run():
-                return True
-            if self._complete:
-                return False
+        """Handle messages until a batch is complete or the server has no more for now; True if the fence is reached."""
+        while not self._run():
             self._messages, self._at = self.source.drain(), 0
             if not self._messages:
                 return False
-
-    def _holds(self, lines: int, size: int) -> bool:
-        return len(self._lines) >= lines or self._size >= size
+        return self._fence_seen and not self.in_transaction
 
     def _run(self) -> bool:
-        """Handle the messages at hand until a batch is complete; True if the fence's transaction has ended."""
+        """Handle the messages at hand until a batch is complete; then True."""
         messages = self._messages
-        self._complete = False
-        while self._at < len(messages) and not self._complete:
+        complete = self._ending is not None and self._completes(ended=self._end())
+        while not complete and self._at < len(messages):
             message = messages[self._at]
             if message[_TAG] == _INSERT:
                 self._insert(self._inserts())
-                self._complete = self._holds(LINES_AT_ONCE, BYTES_AT_ONCE)
-                continue
-            self._at += 1
-            if not self._other(message):
-                self._complete = self._holds(LINES_AT_ONCE, BYTES_AT_ONCE)
-            elif self._fence_seen:
-                return True
+                complete = not self._lines.room
             else:
-                self._complete = self._divided or self._holds(LINES_AT_ONCE // 2, BYTES_AT_ONCE // 2)
-        return False
+                self._at += 1
+                complete = self._completes(ended=self._other(message))
+        return complete
+
+    def _completes(self, *, ended: bool) -> bool:
+        """Whether a batch is complete now; `ended` if a transaction has just ended."""
+        if not ended:
+            return not self._lines.room
+        return self._fence_seen or self._divided or self._lines.half_full
+
+    def _flush(self) -> Batch:
+        self._divided = self.in_transaction
+        return self._lines.take()
 
     def _inserts(self) -> Sequence[bytes]:
         """The Inserts of one relation that come next, as many as there is room for. Most of a hypertable's changes."""
         messages, first = self._messages, self._at
         kind = messages[first][_TAG_AND_OID]
-        most = min(len(messages), first + max(1, LINES_AT_ONCE - len(self._lines)))
+        most = min(len(messages), first + max(1, self._lines.room))
         end = first + 1
         while end < most and messages[end][_TAG_AND_OID] == kind:
             end += 1
@@ -222,26 +200,20 @@ class Changes:
         if route.judge is not Verdict.NEWS:
             numbered = enumerate(run, self._at - len(run) + 1)
             run = [message for after, message in numbered if self._is_inserted_news(route, message, after)]
-            if not run:
-                return
+        if route.refreshed and self._gone.waiting:
+            run = [message for message in run if not self._is_back(route, _new(message))]
+        if not run:
+            return
         lines, self._clock.value = route.insert(
             run, self._clock.value, route.start, route.infix + LSN_KEY, transaction.tail
         )
         route.owner.stream.emitted += len(lines)
-        if _MARK in b"".join(lines):
-            lines = [self._expressible(route, line) if _MARK in line else line for line in lines]
-        size = sum(map(len, lines))
-        if size > LARGEST_ROW:
-            _check_size(max(lines, key=len), route)
-        self._lines += lines
-        self._size += size
+        self._lines.extend(route, lines)
 
     def _is_inserted_news(self, route: Route, message: bytes, after: int) -> bool:
         if route.judge is Verdict.UNREAD:
             return route.is_news(self._transaction.xid, ())
-        insert = decode(message[FRAME_BYTES:])
-        assert isinstance(insert, Insert)
-        return self._is_news(route, insert.new, after)
+        return self._is_news(route, _new(message), after)
 
     def _is_news(self, route: Route, row: TupleData, after: int | None = None) -> bool:
         """Whether a change is; where the server has to be asked for that, for the messages `after` it, too."""
@@ -253,15 +225,19 @@ class Changes:
                 route.judge.placement.foresee([key, *keys_ahead(rest, oid, route.key_of)])
         return route.is_news(self._transaction.xid, row)
 
+    def _is_back(self, route: Route, new: TupleData) -> bool:
+        """Whether a row is back as it was; that it was deleted is forgotten in any case."""
+        old = self._gone.take_back(route, new)
+        return old is not None and old == write_row(route.fields, new)
+
     def _other(self, message: bytes) -> bool:
-        """Handle anything but an Insert; True if it ends a transaction."""
+        """Handle anything but an Insert; True if a transaction has ended with it."""
         start = int.from_bytes(message[_START], "big")
         match decode(message[FRAME_BYTES:]):
             case Begin() as begin:
                 self._begin(begin)
             case Commit() as commit:
-                self._commit(commit)
-                return True
+                return self._commit(commit)
             case Relation() as relation:
                 self._router.describe(relation, self._transaction.xid)
             case Update() as update:
@@ -280,10 +256,26 @@ class Changes:
         self._transaction = _Transaction(begin.xid, committed_at, after_clock(committed_at) + RECORD_END)
         self.in_transaction, self._divided = True, False
 
-    def _commit(self, commit: Commit) -> None:
+    def _commit(self, commit: Commit) -> bool:
+        self._ending = commit, iter(self._gone)
+        return self._end()
+
+    def _end(self) -> bool:
+        """Tell which rows are gone, as many as the batch takes; True if those were all, and the transaction has ended."""
+        assert self._ending is not None
+        commit, leaving = self._ending
+        for gone in leaving:
+            gone.route.owner.stream.emitted += 1
+            committed_at = self._transaction.committed_at
+            self._lines.append(line_of(gone.route, gone.row, gone.clock, committed_at, deleted=True))
+            if not self._lines.room:
+                return False
+        self._ending = None
+        self._gone.clear()
         self._transaction.markers.finish()
         self.in_transaction = False
         self.position = commit.end_lsn
+        return True
 
     def _update(self, update: Update, oid: bytes, start: int) -> None:
         route = self._router.route(oid)
@@ -292,9 +284,11 @@ class Changes:
         new = completed(update, route)
         old = update.old
         if old is not None and route.tells_key and route.moves(old, new) and self._is_news(route, old):
-            self._emit(route, old, start, deleted=True)
+            self._remove(route, old, start, whole=update.old_kind is OldKind.FULL)
         if self._is_news(route, new):
             route.check(old=True)
+            if route.refreshed:
+                self._gone.take_back(route, new)
             self._emit(route, new, start)
 
     def _delete(self, delete: Delete, oid: bytes, start: int) -> None:
@@ -304,46 +298,25 @@ class Changes:
         if not route.tells_key and route.judge is not Verdict.UNREAD:
             route.check(old=True)
         if self._is_news(route, delete.old):
-            self._emit(route, delete.old, start, deleted=True)
+            self._remove(route, delete.old, start, whole=delete.old_kind is OldKind.FULL)
+
+    def _remove(self, route: Route, row: TupleData, start: int, *, whole: bool) -> None:
+        if not route.refreshed:
+            self._emit(route, row, start, deleted=True)
+            return
+        route.check()
+        self._gone.hold(route, row, self._clock.tick(start), whole=whole)
 
     def _emit(self, route: Route, row: TupleData, start: int, *, deleted: bool = False) -> None:
         route.check()
-        now = self._clock.tick(start)
+        now, committed_at = self._clock.tick(start), self._transaction.committed_at
         route.owner.stream.emitted += 1
         if UNCHANGED in row and any(
             field.position is not None and row[field.position] is UNCHANGED for field in route.fields
         ):
-            self._waiting.append(_Waiting(len(self._lines), Wanted(route, self._transaction.xid, row), now))
-            self._lines.append(self._transaction.committed_at.encode())
-            if len(self._waiting) >= MOST_LOOKUPS:
-                self._fill()
+            self._lines.await_values(Wanted(route, self._transaction.xid, row), now, committed_at)
             return
-        line = self._line(
-            route, write_row(route.fields, row), now, self._transaction.committed_at, deleted=deleted
-        )
-        _check_size(line, route)
-        self._lines.append(line)
-        self._size += len(line)
-
-    def _line(
-        self,
-        route: Route,
-        row: bytes,
-        clock: int,
-        committed_at: str,
-        *,
-        deleted: bool = False,
-        missing: Sequence[str] = (),
-    ) -> bytes:
-        data = row + route.infix + cdc_fields(clock, committed_at, deleted=deleted)
-        line = route.start + data + RECORD_END
-        return self._expressible(route, line, missing) if _MARK in row or missing else line
-
-    def _expressible(self, route: Route, line: bytes, missing: Sequence[str] = ()) -> bytes:
-        """A line with what JSON cannot say, and what is missing, as null and named in its `meta`."""
-        data = line.removeprefix(route.start).removesuffix(RECORD_END)
-        clean, inexpressible = resolve_inexpressible(data)
-        return route.start + clean + nulled(inexpressible, missing) + RECORD_END
+        self._lines.append(line_of(route, write_row(route.fields, row), now, committed_at, deleted=deleted))
 
     def _truncate(self, truncate: Truncate) -> None:
         """Count it against the streams of which it emptied something that was read."""
@@ -364,36 +337,9 @@ class Changes:
                     remedy="Refresh the stream with its data cleared, or set timescaledb.truncated_tables to warn.",
                 )
 
-    def _fill(self) -> None:
-        """Complete the lines that wait for values."""
-        waiting, self._waiting = self._waiting, []
-        found = self._lookup([one.wanted for one in waiting])
-        for one, values in zip(waiting, found, strict=True):
-            row, missing = filled(one.wanted, values)
-            route = one.wanted.route
-            committed_at = self._lines[one.index].decode()
-            line = self._line(route, write_row(route.fields, row), one.clock, committed_at, missing=missing)
-            _check_size(line, route)
-            self._lines[one.index] = line
-            self._size += len(line)
 
-    def _flush(self) -> Batch:
-        if self._waiting:
-            self._fill()
-        batch = Batch(b"".join(self._lines), len(self._lines))
-        self._lines.clear()
-        self._size = 0
-        self._divided = self.in_transaction
-        return batch
-
-
-def _check_size(line: bytes, route: Route) -> None:
-    """Refuse a row that Airbyte would not take."""
-    if len(line) <= LARGEST_ROW:
-        return
-    relation = route.owner.stream.relation
-    raise ConfigurationError(
-        f"A row of {relation.name} is larger than {LARGEST_ROW // 2**20} MiB as JSON, more than Airbyte takes. "
-        f"Its key is in: {', '.join(relation.key) or 'no column'}.",
-        remedy="Deselect the stream's large columns; the log has the value even if it is shortened in the database.",
-    )
+def _new(message: bytes) -> TupleData:
+    """The row of an Insert in its frame."""
+    insert = decode(message[FRAME_BYTES:])
+    assert isinstance(insert, Insert)
+    return insert.new

@@ -51,6 +51,11 @@ class FollowedStream:
         """The hypertable that holds its rows."""
         return self.relation.hypertable
 
+    @property
+    def refreshed(self) -> bool:
+        """Whether a transaction that deletes rows mostly inserts them again: a refresh of a continuous aggregate."""
+        return self.relation.aggregate is not None and bool(self.relation.key)
+
     def take_emitted(self) -> int:
         """How many records of changes were emitted since this was last asked."""
         emitted, self.emitted = self.emitted, 0

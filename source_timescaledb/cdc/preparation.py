@@ -15,6 +15,7 @@ from typing import Final
 
 from psycopg import sql
 
+from source_timescaledb.cdc.aggregates import check_identified
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import ManagePublication
@@ -34,7 +35,7 @@ from source_timescaledb.postgres.publication import (
 from source_timescaledb.postgres.slot import create_slot, read_slot, slot_problems
 from source_timescaledb.postgres.timeline import WalPoint, identify, read_forks, server_problems
 
-FOLLOWABLE: Final = frozenset({RelationKind.TABLE, RelationKind.HYPERTABLE, RelationKind.PARTITIONED_TABLE})
+_TABLES: Final = frozenset({RelationKind.TABLE, RelationKind.HYPERTABLE, RelationKind.PARTITIONED_TABLE})
 NAMES_SHOWN: Final = 10
 
 _NOT_SENT: Final = """
@@ -63,6 +64,11 @@ def check_server(connection: Connection, server: ServerFacts) -> None:
             "The server is a standby: changes are followed on the primary.",
             remedy="Connect to the primary; timescaledb.replica_host lets the rows be read from the standby.",
         )
+
+
+def is_followable(relation: Relation) -> bool:
+    """Whether it has changes in the log: a table, or a continuous aggregate that is prepared (`cdc.aggregates`)."""
+    return relation.kind in _TABLES or (relation.aggregate is not None and relation.aggregate.followed)
 
 
 def check_followable(relation: Relation) -> None:
@@ -138,6 +144,7 @@ def publish_chunks(
             f"{_listed([chunk.name for chunk in left])}. What was written to them meanwhile is not sent.",
             remedy=f"Refresh {_listed(streams)}.",
         )
+    check_identified(connection, relations)
     names = [chunk.name for chunk in missing]
     if manage is ManagePublication.OFF:
         raise ConfigurationError(
@@ -203,7 +210,7 @@ def _made(
     connection: Connection, cdc: Cdc, manage: ManagePublication, relations: Sequence[Relation]
 ) -> Publication:
     if manage is not ManagePublication.FULL:
-        tables = sql.SQL(", ").join(sql.Identifier(*relation.name) for relation in relations)
+        tables = sql.SQL(", ").join(sql.Identifier(*relation.table) for relation in relations)
         statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {};").format(
             sql.Identifier(cdc.publication), tables
         )
@@ -212,7 +219,9 @@ def _made(
             remedy=f"Run as the tables' owner: {statement.as_string(None)} Or set timescaledb.manage_publication to "
             "full.",
         )
-    create_publication(connection, cdc.publication, [(relation.oid, relation.name) for relation in relations])
+    create_publication(
+        connection, cdc.publication, [(relation.table_oid, relation.table) for relation in relations]
+    )
     made = read_publication(connection, cdc.publication)
     assert made is not None
     return made
@@ -237,7 +246,7 @@ def _check_operations(publication: Publication, warn: Warn) -> None:
 
 
 def _check_restrictions(publication: Publication, relations: Sequence[Relation], warn: Warn) -> None:
-    followed = {relation.name for relation in relations}
+    followed = {relation.table for relation in relations}
     narrowed = [name for name in publication.narrowed if name in followed]
     if narrowed:
         raise ConfigurationError(
@@ -256,13 +265,14 @@ def _check_restrictions(publication: Publication, relations: Sequence[Relation],
 def _check_listed(
     connection: Connection, publication: Publication, manage: ManagePublication, relations: Sequence[Relation]
 ) -> None:
-    listed = published(connection, publication, [_table_oid(relation) for relation in relations])
-    unlisted = [relation for relation in relations if _table_oid(relation) not in listed]
+    listed = published(connection, publication, [relation.table_oid for relation in relations])
+    unlisted = [relation for relation in relations if relation.table_oid not in listed]
     uncovered = [relation for relation in unlisted if not _covered(connection, publication, relation)]
     if not uncovered:
         return
-    names = [relation.name for relation in uncovered]
+    names = [relation.table for relation in uncovered]
     if manage is ManagePublication.FULL:
+        check_identified(connection, uncovered)
         add_tables(connection, publication.name, names)
         return
     raise ConfigurationError(
@@ -278,10 +288,6 @@ def _covered(connection: Connection, publication: Publication, relation: Relatio
     if hypertable is None or not publication.schemas:
         return False
     return not missing_chunks(connection, publication, [hypertable.oid])
-
-
-def _table_oid(relation: Relation) -> int:
-    return relation.hypertable.oid if relation.hypertable is not None else relation.oid
 
 
 def _listed(names: Sequence[QualifiedName]) -> str:

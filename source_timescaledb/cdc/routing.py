@@ -106,6 +106,8 @@ class Route:
     """Where the columns of the stream's key are; empty where it has none, or the relation lacks one."""
     tells_key: bool
     """Whether an old row has the stream's key: the replica identity holds it."""
+    refreshed: bool
+    """Whether a transaction may insert its deleted rows again (`FollowedStream.refreshed`), and tells which they are."""
     trouble: ConfigurationError | None
     """Why its rows cannot be told rightly."""
     judge: Judge
@@ -131,6 +133,11 @@ class Route:
     def key_of(self, row: TupleData) -> Key:
         """The values of the stream's key in a row."""
         return tuple(_text(row[position]).decode() for position in self.key)
+
+    def name_of(self, row: TupleData) -> bytes:
+        """The values of the stream's key in a row as one, by which rows are told apart; no text holds a zero byte."""
+        values = (row[position] for position in self.key)
+        return b"\0".join(b"n" if value is None else b"t" + _text(value) for value in values)
 
     def moves(self, old: TupleData, new: TupleData) -> bool:
         """Whether an UPDATE takes a row from its key; without a key the whole row is one, so it always does."""
@@ -163,11 +170,12 @@ class Route:
         if self.trouble is not None:
             raise self.trouble
         if old and not self.tells_key:
-            name, columns = self.owner.stream.name, ", ".join(self.owner.stream.relation.key)
+            relation = self.owner.stream.relation
+            name, table, columns = relation.name, _quoted(relation.table), ", ".join(relation.key)
             raise ConfigurationError(
                 f"The replica identity of {name} leaves out columns of its key ({columns}), so the server does not tell "
                 "which rows were changed or deleted.",
-                remedy=f"ALTER TABLE {_quoted(name)} REPLICA IDENTITY DEFAULT, or FULL; then refresh the stream.",
+                remedy=f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT, or FULL; then refresh the stream.",
             )
 
     def rejudge(self) -> None:
@@ -295,6 +303,7 @@ class Router:
         ask = partial(self.catalog.positions, stream)
         rank = rankings(stream.relation)
 
+        tells_key = _tells_key(relation, keys, key_positions)
         route = Route(
             owner=owner,
             relation=relation,
@@ -304,7 +313,8 @@ class Router:
             infix=(b"," if fields else b"") + _metadata(stream, owner, relation),
             time=positions.get(hypertable.time.column) if hypertable is not None else None,
             key=key_positions,
-            tells_key=_tells_key(relation, keys, key_positions),
+            tells_key=tells_key,
+            refreshed=stream.refreshed and tells_key,
             trouble=trouble,
             judge=Verdict.NEWS,
             placing=lambda bounds: Placement(bounds, ask, rank),

@@ -7,19 +7,20 @@ from typing import Final
 
 import psycopg
 
-from source_timescaledb.cdc.preparation import FOLLOWABLE
+from source_timescaledb.cdc.aggregates import unrefreshable
+from source_timescaledb.cdc.preparation import is_followable
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.health.diagnosis import Probes
 from source_timescaledb.health.replication import SETTINGS, ReplicationFacts
 from source_timescaledb.hypertables.model import Relation, ServerVersion
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.identity import unsafe_identities
 from source_timescaledb.postgres.publication import (
     MissingChunk,
     Publication,
     missing_chunks,
     published,
     read_publication,
-    unsafe_identities,
 )
 from source_timescaledb.postgres.slot import read_slot
 
@@ -53,7 +54,7 @@ def probe(
 
     Raises psycopg errors as they come.
     """
-    replication = None if cdc is None else _replication(connection, cdc, offered)
+    replication = None if cdc is None else _replication(connection, extension, cdc, offered)
     return Probes(closed_schemas=_closed_schemas(connection, extension), replication=replication)
 
 
@@ -66,12 +67,14 @@ def _closed_schemas(connection: Connection, extension: ServerVersion | None) -> 
         return ("_timescaledb_catalog",)
 
 
-def _replication(connection: Connection, cdc: Cdc, offered: Sequence[Relation]) -> ReplicationFacts:
+def _replication(
+    connection: Connection, extension: ServerVersion | None, cdc: Cdc, offered: Sequence[Relation]
+) -> ReplicationFacts:
     row = connection.execute(_REPLICATION).fetchone()
     assert row is not None
     wal_level, may_replicate, may_make_temporary, used, allowed = row
     publication = read_publication(connection, cdc.publication)
-    followable = [relation for relation in offered if relation.kind in FOLLOWABLE]
+    followable = [relation for relation in offered if is_followable(relation)]
     listed, missing = _coverage(connection, publication, followable)
     return ReplicationFacts(
         wal_level=wal_level,
@@ -83,8 +86,11 @@ def _replication(connection: Connection, cdc: Cdc, offered: Sequence[Relation]) 
         publication=publication,
         unlisted=tuple(relation.name for relation in followable if relation not in listed),
         missing=tuple(missing),
-        unsafe=tuple(unsafe_identities(connection, [relation.oid for relation in listed]))
+        unsafe=tuple(unsafe_identities(connection, [relation.table_oid for relation in listed]))
         if publication is not None and (publication.updates or publication.deletes)
+        else (),
+        unrefreshable=tuple(unrefreshable(connection, publication))
+        if publication is not None and extension is not None
         else (),
         settings=dict(connection.execute(_SETTINGS, [list(SETTINGS)]).fetchall()),
     )
@@ -96,12 +102,14 @@ def _coverage(
     """The tables whose changes are published, and the chunks of theirs that are not."""
     if publication is None:
         return [], []
-    tables = published(connection, publication, [relation.oid for relation in followable])
+    tables = published(connection, publication, [relation.table_oid for relation in followable])
     hypertables = [relation for relation in followable if relation.hypertable is not None]
-    missing = missing_chunks(connection, publication, [relation.oid for relation in hypertables])
+    missing = missing_chunks(connection, publication, [relation.table_oid for relation in hypertables])
     incomplete = {chunk.hypertable for chunk in missing}
     by_schema = {
-        relation.oid for relation in hypertables if publication.schemas and relation.oid not in incomplete
+        relation.table_oid
+        for relation in hypertables
+        if publication.schemas and relation.table_oid not in incomplete
     }
-    listed = [relation for relation in followable if relation.oid in tables | by_schema]
+    listed = [relation for relation in followable if relation.table_oid in tables | by_schema]
     return listed, [chunk for chunk in missing if chunk.hypertable in tables]

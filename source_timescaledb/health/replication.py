@@ -15,15 +15,16 @@ from typing import Final
 
 from psycopg import sql
 
-from source_timescaledb.cdc.preparation import FOLLOWABLE
+from source_timescaledb.cdc.aggregates import Unrefreshable, identification
+from source_timescaledb.cdc.preparation import is_followable
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import ManagePublication, Timescaledb
 from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
+from source_timescaledb.postgres.identity import ReplicaIdentity
 from source_timescaledb.postgres.publication import (
     MissingChunk,
     Publication,
-    ReplicaIdentity,
     addition,
     publishing,
 )
@@ -40,6 +41,7 @@ DIRECT_DELETE: Final = "timescaledb.enable_compressed_direct_batch_delete"
 DIRECT_COMPRESS: Final = (
     "timescaledb.enable_direct_compress_copy",
     "timescaledb.enable_direct_compress_insert",
+    "timescaledb.enable_direct_compress_on_cagg_refresh",
 )
 SETTINGS: Final = (*MARKERS, DIRECT_DELETE, *DIRECT_COMPRESS)
 
@@ -61,6 +63,8 @@ class ReplicationFacts:
     """Chunks of published hypertables that are not."""
     unsafe: tuple[ReplicaIdentity, ...] = ()
     """Published tables on which the application's UPDATE and DELETE fail."""
+    unrefreshable: tuple[Unrefreshable, ...] = ()
+    """Continuous aggregates whose refresh fails because their rows are published."""
     settings: Mapping[str, str] | None = None
     """Those of `SETTINGS` that the server knows."""
 
@@ -79,8 +83,9 @@ def replication_findings(
         )
     yield from _publication(cdc, settings.manage_publication, offered, facts)
     yield from _slot(cdc, settings.manage_publication, server, facts)
-    yield from _markers(server, facts)
+    yield from _markers(server, offered, facts)
     yield from _guarded(offered)
+    yield from _aggregates(offered, facts)
 
 
 def _server(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
@@ -125,7 +130,7 @@ def _rights(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
 def _publication(
     cdc: Cdc, manage: ManagePublication, offered: Sequence[Relation], facts: ReplicationFacts
 ) -> Iterator[Finding]:
-    followable = [relation.name for relation in offered if relation.kind in FOLLOWABLE]
+    followable = [relation.name for relation in offered if is_followable(relation)]
     publication = facts.publication
     if publication is None:
         if manage is not ManagePublication.FULL:
@@ -205,7 +210,7 @@ def _slot(
         yield Finding(Severity.BLOCKING, problem.message, problem.remedy or "")
 
 
-def _markers(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
+def _markers(server: ServerFacts, offered: Sequence[Relation], facts: ReplicationFacts) -> Iterator[Finding]:
     """What compression does that the stream does not show; the Apache edition does not compress."""
     if server.license == "apache" or server.extension is None or facts.settings is None:
         return
@@ -221,21 +226,44 @@ def _markers(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
         )
     hidden = [name for name in (DIRECT_DELETE, *DIRECT_COMPRESS) if settings.get(name) == "on"]
     if hidden:
+        refreshed = any(relation.aggregate is not None and is_followable(relation) for relation in offered)
         yield Finding(
             Severity.WARNING,
-            f"Writes to compressed chunks can leave no trace of their rows in the log: {', '.join(hidden)}.",
+            f"Writes to compressed chunks can leave no trace of their rows in the log: {', '.join(hidden)}."
+            + (" The refresh of a compressed continuous aggregate is such a write." if refreshed else ""),
             " ".join(f"ALTER SYSTEM SET {name} = off;" for name in hidden) + " SELECT pg_reload_conf();",
         )
 
 
 def _guarded(offered: Sequence[Relation]) -> Iterator[Finding]:
-    guarded = [relation.name for relation in offered if relation.guarded and relation.kind in FOLLOWABLE]
+    guarded = [relation.name for relation in offered if relation.guarded and is_followable(relation)]
     if guarded:
         yield Finding(
             Severity.WARNING,
             f"The log knows neither row-level security nor column privileges: {_listed(guarded)} cannot be followed.",
             "Choose full refresh for them, or let a role read them that may see all of them.",
         )
+
+
+def _aggregates(offered: Sequence[Relation], facts: ReplicationFacts) -> Iterator[Finding]:
+    """What is not followed though it could be, and what the publication breaks."""
+    broken = {one.view for one in facts.unrefreshable}
+    if facts.publication is not None and broken:
+        yield Finding(
+            Severity.WARNING,
+            f"The publication {facts.publication.name} makes the refresh of continuous aggregates fail, because what "
+            f"holds their rows has no usable replica identity: {_listed(sorted(broken))}.",
+            " ".join(identification(one.table) for one in facts.unrefreshable[:NAMES_SHOWN])
+            + _more(facts.unrefreshable),
+        )
+    for relation in offered:
+        obstacle = relation.aggregate.obstacle if relation.aggregate is not None else None
+        if obstacle is not None and relation.name not in broken:
+            yield Finding(
+                Severity.WARNING,
+                f"The continuous aggregate {relation.name} is read without its changes: {obstacle.reason}",
+                f"To follow them: {obstacle.remedy}",
+            )
 
 
 def _create(publication: str, names: Sequence[QualifiedName]) -> str:
@@ -248,5 +276,5 @@ def _listed(names: Sequence[QualifiedName]) -> str:
     return ", ".join(map(str, names[:NAMES_SHOWN])) + _more(names)
 
 
-def _more(names: Sequence[QualifiedName]) -> str:
+def _more(names: Sequence[object]) -> str:
     return f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""

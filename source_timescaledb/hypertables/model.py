@@ -145,6 +145,16 @@ class Hypertable:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the changes of a continuous aggregate are not followed."""
+
+    reason: str
+    """A sentence."""
+    remedy: str
+    """What to run, after which they are."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContinuousAggregate:
     """A continuous aggregate: the view the user knows and the hypertable that holds its rows."""
 
@@ -154,6 +164,10 @@ class ContinuousAggregate:
     """False for the form before 2.7, whose stored rows are partial states only the view can finish."""
     readable: bool
     """Whether our role may read the materialization hypertable itself."""
+    followed: bool = False
+    """Whether its changes can be followed: asked only where changes are (`cdc.aggregates`)."""
+    obstacle: Obstacle | None = None
+    """What is in the way, where that was asked."""
 
 
 class RelationKind(str, Enum):
@@ -223,6 +237,16 @@ class Relation:
         if self.aggregate is None or self.hypertable is None or self.guarded:
             return self.name
         return self.hypertable.name
+
+    @property
+    def table(self) -> QualifiedName:
+        """The table that holds its rows, as a publication lists it."""
+        return self.name if self.hypertable is None else self.hypertable.name
+
+    @property
+    def table_oid(self) -> int:
+        """The oid of that table."""
+        return self.oid if self.hypertable is None else self.hypertable.oid
 
     def column(self, name: str) -> Column | None:
         """The column of that name, if our role may read it."""

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import orjson
 
-from source_timescaledb.cdc.changes import Batch, Changes
+from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
+from source_timescaledb.cdc.lines import Batch
 from source_timescaledb.cdc.routing import Owner, Router
 from source_timescaledb.cdc.unsent import Wanted
 from source_timescaledb.hypertables.model import (

@@ -223,7 +223,7 @@ def test_the_position_is_the_end_of_the_last_commit_whose_rows_are_out() -> None
 def test_a_batch_ends_with_a_transaction_if_it_can(
     rows: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_timescaledb.cdc.changes.LINES_AT_ONCE", 10)
+    monkeypatch.setattr("source_timescaledb.cdc.lines.LINES_AT_ONCE", 10)
     feed = Feed(stream_of())
     feed.transaction(described())
     for _ in range(sum(batches) // rows):

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from source_timescaledb.cdc.aggregates import Unrefreshable
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import Timescaledb
 from source_timescaledb.health.finding import Severity
 from source_timescaledb.health.replication import ReplicationFacts, replication_findings
 from source_timescaledb.hypertables.model import (
+    ContinuousAggregate,
+    Hypertable,
+    Obstacle,
     QualifiedName,
     Relation,
     RelationKind,
@@ -19,7 +23,11 @@ from source_timescaledb.hypertables.model import (
     ServerVersion,
 )
 from source_timescaledb.lsn import Lsn
-from source_timescaledb.postgres.publication import Identity, MissingChunk, Publication, ReplicaIdentity
+from source_timescaledb.postgres.identity import Identity, ReplicaIdentity
+from source_timescaledb.postgres.publication import (
+    MissingChunk,
+    Publication,
+)
 from source_timescaledb.postgres.slot import Slot
 
 SERVER = ServerFacts(
@@ -188,6 +196,51 @@ def test_a_standby_and_a_guarded_table_are_told() -> None:
     told = findings(server=replace(SERVER, in_recovery=True), table=replace(TABLE, guarded=True))
 
     assert [severity for severity, _ in told] == [Severity.BLOCKING, Severity.WARNING]
+
+
+def aggregate(obstacle: Obstacle | None) -> Relation:
+    """A continuous aggregate `hourly` with what is in the way of following it."""
+    view = QualifiedName("public", "hourly")
+    facts = ContinuousAggregate(
+        view, MATERIALIZATION, True, True, followed=obstacle is None, obstacle=obstacle
+    )
+    kind = RelationKind.CONTINUOUS_AGGREGATE
+    return Relation(oid=3, name=view, kind=kind, columns=(), hypertable=MATERIALIZATION, aggregate=facts)
+
+
+MATERIALIZATION = Hypertable(2, 4, QualifiedName("_timescaledb_internal", "_materialized_hypertable_2"), ())
+LACKING = Obstacle("it has no identity.", "ALTER TABLE it REPLICA IDENTITY FULL;")
+
+
+def test_an_aggregate_that_is_not_followed_is_told_with_what_it_lacks() -> None:
+    ((severity, sentence),) = findings(table=aggregate(LACKING))
+
+    assert severity is Severity.WARNING
+    assert "public.hourly is read without its changes: it has no identity." in sentence
+    assert sentence.endswith("ALTER TABLE it REPLICA IDENTITY FULL;")
+
+
+def test_an_aggregate_whose_refresh_fails_is_told_once_and_how_to_mend_it() -> None:
+    broken = Unrefreshable(QualifiedName("public", "hourly"), MATERIALIZATION.name)
+
+    ((severity, sentence),) = findings(replace(HEALTHY, unrefreshable=(broken,)), table=aggregate(LACKING))
+
+    assert severity is Severity.WARNING
+    assert "makes the refresh of continuous aggregates fail" in sentence
+    assert sentence.endswith(
+        'ALTER TABLE "_timescaledb_internal"."_materialized_hypertable_2" REPLICA IDENTITY FULL;'
+    )
+
+
+@pytest.mark.parametrize(("obstacle", "told"), [(None, True), (LACKING, False)])
+def test_deletes_without_a_trace_concern_the_aggregates_that_are_followed(
+    obstacle: Obstacle | None, told: bool
+) -> None:
+    settings = {**(HEALTHY.settings or {}), "timescaledb.enable_compressed_direct_batch_delete": "on"}
+
+    sentences = [one for _, one in findings(replace(HEALTHY, settings=settings), table=aggregate(obstacle))]
+
+    assert any("refresh of a compressed continuous aggregate" in one for one in sentences) is told
 
 
 def test_reading_in_one_query_cannot_be_combined_with_following() -> None:
