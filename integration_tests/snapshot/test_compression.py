@@ -141,3 +141,34 @@ def test_a_continuous_aggregate_is_a_stream_under_its_own_name(
             community_database.rows('SELECT bucket, "the device", total FROM hourly')
         )
     ]
+
+
+MAKE_AGGREGATE = """
+CREATE MATERIALIZED VIEW minutely WITH (timescaledb.continuous) AS
+SELECT time_bucket('1 minute', time) AS bucket, device, sum(value) AS total FROM metrics GROUP BY 1, 2 WITH NO DATA;
+CALL refresh_continuous_aggregate('minutely', NULL, NULL);
+ALTER MATERIALIZED VIEW minutely SET (timescaledb.compress = true)
+"""
+
+
+@pytest.mark.community
+def test_restless_compression_of_a_continuous_aggregate_neither_hides_nor_repeats_a_bucket(
+    community_database: Database, tmp_path: Path
+) -> None:
+    metrics(community_database)
+    for statement in MAKE_AGGREGATE.split(";"):
+        community_database.execute(statement.encode())
+    chunks = [row[0] for row in community_database.rows("SELECT show_chunks('minutely')::text")]
+    community_database.grant_select("minutely")
+    connector = Connector(community_database.config(timescaledb={"fetch_rows": 200}), tmp_path)
+
+    with restless(community_database, chunks, seed=1), restless(community_database, chunks, seed=2):
+        result = connector.read(configured_catalog(connector.discover().catalog, streams=["minutely"]))
+
+    assert result.errors == []
+    assert sorted((row["bucket"], row["device"], row["total"]) for row in result.rows("minutely")) == [
+        (f"{bucket:%Y-%m-%dT%H:%M:%S.%fZ}", device, total)
+        for bucket, device, total in sorted(
+            community_database.rows("SELECT bucket, device, total FROM minutely")
+        )
+    ]
