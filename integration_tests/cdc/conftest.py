@@ -25,7 +25,7 @@ PUBLICATION = "changes"
 
 @dataclass
 class Destination:
-    """What a destination has: by key the newest version of each row, or all rows where there is no key."""
+    """What a destination has: by key the newest version of each row; without a key a row more or less by each record."""
 
     key: tuple[str, ...] = ()
     newest: dict[Row, Json] = field(default_factory=dict)
@@ -35,8 +35,11 @@ class Destination:
         """Take records as they come."""
         for record in records:
             if not self.key:
-                assert record[DELETED_AT] is None
-                self.appended.append(record)
+                row = {name: value for name, value in record.items() if name not in CDC_COLUMNS}
+                if record[DELETED_AT] is None:
+                    self.appended.append(row)
+                else:
+                    self.appended.remove(row)
                 continue
             key = tuple(str(record[column]) for column in self.key)
             known = self.newest.get(key)
@@ -45,8 +48,13 @@ class Destination:
 
     def rows(self, truth: Truth) -> Rows:
         """What it holds, as rows of the table."""
-        records = self.appended or [row for row in self.newest.values() if row[DELETED_AT] is None]
-        return truth.parsed([{k: v for k, v in row.items() if k not in CDC_COLUMNS} for row in records])
+        newest = [row for row in self.newest.values() if row[DELETED_AT] is None]
+        return truth.parsed(
+            [
+                *self.appended,
+                *({name: value for name, value in row.items() if name not in CDC_COLUMNS} for row in newest),
+            ]
+        )
 
 
 class Wanted(TypedDict, total=False):
