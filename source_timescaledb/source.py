@@ -185,7 +185,7 @@ class SourceTimescaledb(Source):
             registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
             relations = offered(registry, configuration)
             with pool.connection() as connection:
-                probes = probe(connection, registry.server.extension, configuration.cdc, relations)
+                probes = probe(connection, registry.server, configuration.cdc, relations)
         if configuration.timescaledb.replica_host:
             _check_replica(configuration, registry)
         return diagnose(configuration, registry, relations, probes)

@@ -26,6 +26,7 @@ from source_timescaledb.airbyte.session import Session
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Skipped
 from source_timescaledb.cdc.preparation import (
+    check_markers,
     check_server,
     check_slot,
     prepare_publication,
@@ -202,8 +203,11 @@ class Ground:
 
     def _check(self) -> None:
         session = self._session
+        server = session.registry.server
+        session.ask(lambda connection: check_server(connection, server), "Checking the server")
         session.ask(
-            lambda connection: check_server(connection, session.registry.server), "Checking the server"
+            lambda connection: check_markers(connection, server, self._relations, session.logger.warning),
+            "Looking for compression",
         )
         if not session.configuration.timescaledb.chunk_by_chunk:
             raise ConfigurationError(

@@ -16,6 +16,7 @@ from typing import Final
 from psycopg import sql
 
 from source_timescaledb.cdc.aggregates import check_identified
+from source_timescaledb.cdc.compressing import read_compressing, unmarked
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import ManagePublication
@@ -69,6 +70,23 @@ def check_server(connection: Connection, server: ServerFacts) -> None:
 def is_followable(relation: Relation) -> bool:
     """Whether it has changes in the log: a table, or a continuous aggregate that is prepared (`cdc.aggregates`)."""
     return relation.kind in _TABLES or (relation.aggregate is not None and relation.aggregate.followed)
+
+
+def check_markers(
+    connection: Connection, server: ServerFacts, relations: Sequence[Relation], warn: Warn
+) -> None:
+    """Refuse compressed relations whose moves of rows the log does not mark; warn where one may become compressed.
+
+    Raises ConfigurationError, and psycopg errors as they come.
+    """
+    compressing = read_compressing(connection, server, relations)
+    problem = unmarked(server, compressing)
+    if problem is None:
+        return
+    if compressing.used:
+        raise problem
+    if any(relation.hypertable is not None for relation in relations):
+        warn(f"{problem.sentence} No followed hypertable has compression yet.")
 
 
 def check_followable(relation: Relation) -> None:

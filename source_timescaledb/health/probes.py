@@ -8,11 +8,12 @@ from typing import Final
 import psycopg
 
 from source_timescaledb.cdc.aggregates import unrefreshable
+from source_timescaledb.cdc.compressing import read_compressing
 from source_timescaledb.cdc.preparation import is_followable
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.health.diagnosis import Probes
-from source_timescaledb.health.replication import SETTINGS, ReplicationFacts
-from source_timescaledb.hypertables.model import Relation, ServerVersion
+from source_timescaledb.health.replication import ReplicationFacts
+from source_timescaledb.hypertables.model import Relation, ServerFacts, ServerVersion
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.identity import unsafe_identities
 from source_timescaledb.postgres.publication import (
@@ -44,18 +45,16 @@ SELECT current_setting('wal_level'),
 """
 """Clouds let a role replicate by membership: Amazon's rds_replication, Azure's azure_pg_admin."""
 
-_SETTINGS: Final = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY (%s)"
-
 
 def probe(
-    connection: Connection, extension: ServerVersion | None, cdc: Cdc | None, offered: Sequence[Relation]
+    connection: Connection, server: ServerFacts, cdc: Cdc | None, offered: Sequence[Relation]
 ) -> Probes:
     """The facts as they are now; those of replication only where changes are to be followed.
 
     Raises psycopg errors as they come.
     """
-    replication = None if cdc is None else _replication(connection, extension, cdc, offered)
-    return Probes(closed_schemas=_closed_schemas(connection, extension), replication=replication)
+    replication = None if cdc is None else _replication(connection, server, cdc, offered)
+    return Probes(closed_schemas=_closed_schemas(connection, server.extension), replication=replication)
 
 
 def _closed_schemas(connection: Connection, extension: ServerVersion | None) -> tuple[str, ...]:
@@ -68,7 +67,7 @@ def _closed_schemas(connection: Connection, extension: ServerVersion | None) -> 
 
 
 def _replication(
-    connection: Connection, extension: ServerVersion | None, cdc: Cdc, offered: Sequence[Relation]
+    connection: Connection, server: ServerFacts, cdc: Cdc, offered: Sequence[Relation]
 ) -> ReplicationFacts:
     row = connection.execute(_REPLICATION).fetchone()
     assert row is not None
@@ -90,9 +89,9 @@ def _replication(
         if publication is not None and (publication.updates or publication.deletes)
         else (),
         unrefreshable=tuple(unrefreshable(connection, publication))
-        if publication is not None and extension is not None
+        if publication is not None and server.extension is not None
         else (),
-        settings=dict(connection.execute(_SETTINGS, [list(SETTINGS)]).fetchall()),
+        compressing=read_compressing(connection, server, listed if publication is not None else followable),
     )
 
 

@@ -9,16 +9,18 @@ long as the publication lists any.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from psycopg import sql
 
 from source_timescaledb.cdc.aggregates import Unrefreshable, identification
+from source_timescaledb.cdc.compressing import Compressing
 from source_timescaledb.cdc.preparation import is_followable
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import ManagePublication, Timescaledb
+from source_timescaledb.health.compression import compression_findings
 from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
 from source_timescaledb.postgres.identity import ReplicaIdentity
@@ -31,19 +33,6 @@ from source_timescaledb.postgres.publication import (
 from source_timescaledb.postgres.slot import Slot, slot_problems
 
 NAMES_SHOWN: Final = 10
-
-MARKERS: Final = (
-    "timescaledb.enable_compression_wal_markers",
-    "timescaledb.enable_decompression_logrep_markers",
-)
-"""Since 2.16 (on by default), and from 2.12 to 2.15 (off by default; marks decompression only)."""
-DIRECT_DELETE: Final = "timescaledb.enable_compressed_direct_batch_delete"
-DIRECT_COMPRESS: Final = (
-    "timescaledb.enable_direct_compress_copy",
-    "timescaledb.enable_direct_compress_insert",
-    "timescaledb.enable_direct_compress_on_cagg_refresh",
-)
-SETTINGS: Final = (*MARKERS, DIRECT_DELETE, *DIRECT_COMPRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +54,8 @@ class ReplicationFacts:
     """Published tables on which the application's UPDATE and DELETE fail."""
     unrefreshable: tuple[Unrefreshable, ...] = ()
     """Continuous aggregates whose refresh fails because their rows are published."""
-    settings: Mapping[str, str] | None = None
-    """Those of `SETTINGS` that the server knows."""
+    compressing: Compressing = field(default_factory=Compressing)
+    """Of the tables that would be followed."""
 
 
 def replication_findings(
@@ -83,7 +72,7 @@ def replication_findings(
         )
     yield from _publication(cdc, settings.manage_publication, offered, facts)
     yield from _slot(cdc, settings.manage_publication, server, facts)
-    yield from _markers(server, offered, facts)
+    yield from compression_findings(server, facts.compressing)
     yield from _guarded(offered)
     yield from _aggregates(offered, facts)
 
@@ -208,31 +197,6 @@ def _slot(
         return
     for problem in slot_problems(cdc.replication_slot, facts.slot, server.database):
         yield Finding(Severity.BLOCKING, problem.message, problem.remedy or "")
-
-
-def _markers(server: ServerFacts, offered: Sequence[Relation], facts: ReplicationFacts) -> Iterator[Finding]:
-    """What compression does that the stream does not show; the Apache edition does not compress."""
-    if server.license == "apache" or server.extension is None or facts.settings is None:
-        return
-    settings = facts.settings
-    if not any(settings.get(name) == "on" for name in MARKERS):
-        known = next((name for name in MARKERS if name in settings), None)
-        yield Finding(
-            Severity.BLOCKING,
-            "The server does not mark what compression and decompression write: living rows would be deleted downstream.",
-            f"ALTER SYSTEM SET {known} = on; SELECT pg_reload_conf();"
-            if known
-            else "Upgrade TimescaleDB to 2.16 or newer.",
-        )
-    hidden = [name for name in (DIRECT_DELETE, *DIRECT_COMPRESS) if settings.get(name) == "on"]
-    if hidden:
-        refreshed = any(relation.aggregate is not None and is_followable(relation) for relation in offered)
-        yield Finding(
-            Severity.WARNING,
-            f"Writes to compressed chunks can leave no trace of their rows in the log: {', '.join(hidden)}."
-            + (" The refresh of a compressed continuous aggregate is such a write." if refreshed else ""),
-            " ".join(f"ALTER SYSTEM SET {name} = off;" for name in hidden) + " SELECT pg_reload_conf();",
-        )
 
 
 def _guarded(offered: Sequence[Relation]) -> Iterator[Finding]:

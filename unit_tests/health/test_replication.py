@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from source_timescaledb.cdc.aggregates import Unrefreshable
+from source_timescaledb.cdc.compressing import MARKERS, Compressing
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import Timescaledb
 from source_timescaledb.health.finding import Severity
@@ -80,7 +81,6 @@ HEALTHY = ReplicationFacts(
     slots_allowed=10,
     slot=SLOT,
     publication=PUBLICATION,
-    settings={"timescaledb.enable_compression_wal_markers": "on"},
 )
 CHUNK = MissingChunk(oid=5, hypertable=1, name=QualifiedName("_timescaledb_internal", "_hyper_1_1_chunk"))
 
@@ -132,28 +132,21 @@ def test_a_server_that_has_everything_has_no_findings() -> None:
             Severity.WARNING,
             'ALTER TABLE "public"."Metrics" REPLICA IDENTITY FULL;',
         ),
-        ({"settings": {}}, Severity.BLOCKING, "Upgrade TimescaleDB to 2.16"),
-        (
-            {"settings": {"timescaledb.enable_compression_wal_markers": "off"}},
-            Severity.BLOCKING,
-            "ALTER SYSTEM SET timescaledb.enable_compression_wal_markers = on;",
-        ),
-        (
-            {
-                "settings": {
-                    "timescaledb.enable_compression_wal_markers": "on",
-                    "timescaledb.enable_compressed_direct_batch_delete": "on",
-                }
-            },
-            Severity.WARNING,
-            "ALTER SYSTEM SET timescaledb.enable_compressed_direct_batch_delete = off;",
-        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_remedy(facts: dict[str, Any], severity: Severity, words: str) -> None:
     told = findings(replace(HEALTHY, **facts))
 
     assert [(one, words in sentence) for one, sentence in told if words in sentence] == [(severity, True)]
+
+
+def test_what_compression_does_to_the_log_is_told_with_the_rest() -> None:
+    unmarked = Compressing(hypertables=(METRICS,), settings={MARKERS: "off"})
+
+    ((severity, sentence),) = findings(replace(HEALTHY, compressing=unmarked))
+
+    assert severity is Severity.BLOCKING
+    assert f"ALTER SYSTEM SET {MARKERS} = on;" in sentence
 
 
 def test_everything_wrong_is_told_at_once() -> None:
@@ -186,10 +179,6 @@ def test_a_table_left_out_of_a_publication_that_lists_others_is_a_warning() -> N
     (finding,) = replication_findings(cdc, Timescaledb(), SERVER, [TABLE, other], facts)
 
     assert finding.severity is Severity.WARNING
-
-
-def test_the_apache_edition_needs_no_markers() -> None:
-    assert findings(replace(HEALTHY, settings={}), replace(SERVER, license="apache")) == []
 
 
 def test_a_standby_and_a_guarded_table_are_told() -> None:
@@ -230,17 +219,6 @@ def test_an_aggregate_whose_refresh_fails_is_told_once_and_how_to_mend_it() -> N
     assert sentence.endswith(
         'ALTER TABLE "_timescaledb_internal"."_materialized_hypertable_2" REPLICA IDENTITY FULL;'
     )
-
-
-@pytest.mark.parametrize(("obstacle", "told"), [(None, True), (LACKING, False)])
-def test_deletes_without_a_trace_concern_the_aggregates_that_are_followed(
-    obstacle: Obstacle | None, told: bool
-) -> None:
-    settings = {**(HEALTHY.settings or {}), "timescaledb.enable_compressed_direct_batch_delete": "on"}
-
-    sentences = [one for _, one in findings(replace(HEALTHY, settings=settings), table=aggregate(obstacle))]
-
-    assert any("refresh of a compressed continuous aggregate" in one for one in sentences) is told
 
 
 def test_reading_in_one_query_cannot_be_combined_with_following() -> None:
