@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from datetime import timezone
 from typing import Final
 
 from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
+from source_timescaledb.airbyte.auditing import Audit
 from source_timescaledb.airbyte.catalog import StreamRequest
 from source_timescaledb.airbyte.ground import Ground
 from source_timescaledb.airbyte.messages import (
@@ -40,14 +41,13 @@ from source_timescaledb.airbyte.messages import (
     stream_state,
     stream_status,
 )
-from source_timescaledb.airbyte.opening import list_chunks, open_followed
+from source_timescaledb.airbyte.opening import list_chunks
 from source_timescaledb.airbyte.session import Session, Stopped
-from source_timescaledb.airbyte.stream_progress import StreamProgress
+from source_timescaledb.airbyte.stream_progress import StreamProgress, open_streams
 from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
-from source_timescaledb.cdc.coverage import Coverage
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
-from source_timescaledb.cdc.followed import FollowedStream, cdc_fields
+from source_timescaledb.cdc.followed import cdc_fields
 from source_timescaledb.cdc.lines import Batch
 from source_timescaledb.cdc.preparation import check_sent
 from source_timescaledb.cdc.routing import Router
@@ -63,8 +63,9 @@ from source_timescaledb.snapshot.attempt import Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Overflow, Result
 from source_timescaledb.snapshot.held import LineFormat, record_start
+from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.state.codec import FollowedStates, encode_followed
-from source_timescaledb.state.model import FollowedState, LogPosition
+from source_timescaledb.state.model import LogPosition
 
 ROUND_SECONDS: Final = 5.0
 STATE_SECONDS: Final = 1.0
@@ -170,30 +171,18 @@ class Following:
                 yield from self._tell(open_=True)
             else:
                 ends += 1
+        audit = Audit(self._session, self._streams, self._drain, self._read_stream, self._ground.barrier)
+        yield from audit.messages()
         yield from self._tell(open_=False)
         self._summarise()
 
     def _open_streams(self) -> None:
-        states = self._ground.before
-        before: Mapping[QualifiedName, FollowedState] = states.streams if states else {}
-        left_open = states is not None and states.position.open
-        for request in self._requests:
-            opening = open_followed(self._session, request, before.get(request.name))
-            types = {column.name: column for column in request.relation.columns}
-            known = before.get(request.name)
-            exposed = known is not None and (left_open or known.exposed)  # a new stream has told no rows yet
-            coverage = Coverage(
-                opening.plan, self._ground.skipped, exposed=exposed and bool(request.relation.key)
-            )
-            followed = FollowedStream(
-                request.relation,
-                tuple(types[name] for name in request.columns),
-                request.metadata,
-                coverage,
-            )
-            self._streams.append(StreamProgress(request, opening, followed))
-        if self._ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
-            self._ground.barrier()
+        ground = self._ground
+        self._streams = open_streams(
+            self._session, self._requests, ground.before, ground.skipped, ground.compressing
+        )
+        if ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
+            ground.barrier()
 
     def _estimates(self) -> Emission:
         for stream in self._streams:
@@ -319,8 +308,9 @@ class Following:
             if session.stop.is_set() or session.clock() >= end:
                 break
 
-    def _read_stream(self, stream: StreamProgress, end: float) -> Emission:
-        session, plan = self._session, stream.opening.plan
+    def _read_stream(self, stream: StreamProgress, end: float, plan: Plan | None = None) -> Emission:
+        """Read slices of a stream, of its own plan or of another one."""
+        session, plan = self._session, plan or stream.opening.plan
         assert plan is not None
         orders = Orders(
             selection=stream.opening.selection,
@@ -369,7 +359,7 @@ class Following:
                 publication=self._ground.marks.publication,
                 lsn=str(changes.position),
                 clock=self._clock.value,
-                open=open_ or any(stream.torn for stream in self._streams),
+                open=open_ or any(stream.uncounted for stream in self._streams),
             ),
             {stream.name: stream.state(self._ground.marks) for stream in self._streams},
         )

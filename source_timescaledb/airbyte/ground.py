@@ -35,7 +35,7 @@ from source_timescaledb.cdc.preparation import (
 )
 from source_timescaledb.config.replication import Cdc, InvalidPositionBehaviour
 from source_timescaledb.errors import ConfigurationError
-from source_timescaledb.hypertables.model import Relation
+from source_timescaledb.hypertables.model import QualifiedName, Relation
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.barrier import emit_fence, insert_position, start_position, xmin_barrier
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
@@ -75,6 +75,8 @@ class Ground:
         self.before = before
         self.timeline = 0
         self.skipped = Skipped()
+        self.compressing: frozenset[QualifiedName] = frozenset()
+        """The hypertables that may have compressed chunks."""
         self._session = session
         self._settings = settings
         self._relations = relations
@@ -205,7 +207,7 @@ class Ground:
         session = self._session
         server = session.registry.server
         session.ask(lambda connection: check_server(connection, server), "Checking the server")
-        session.ask(
+        self.compressing = session.ask(
             lambda connection: check_markers(connection, server, self._relations, session.logger.warning),
             "Looking for compression",
         )

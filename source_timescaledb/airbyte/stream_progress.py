@@ -1,13 +1,19 @@
-"""One followed stream on its way through a sync: what is left to read of it, what was told, and its state."""
+"""The followed streams on their way through a sync: what is left to read of each, what was told, and its state."""
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Mapping
+
 from source_timescaledb.airbyte.catalog import StreamRequest
-from source_timescaledb.airbyte.opening import FollowedOpening
+from source_timescaledb.airbyte.opening import FollowedOpening, open_followed
+from source_timescaledb.airbyte.session import Session
+from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
-from source_timescaledb.errors import ConnectorError
+from source_timescaledb.cdc.ledger import Ledger
+from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.postgres.publication import PublicationMarks
+from source_timescaledb.state.codec import FollowedStates
 from source_timescaledb.state.model import FollowedState
 
 
@@ -22,6 +28,8 @@ class StreamProgress:
         self.running = False
         self.torn = False
         """Whether a part of a slice was told that is not finished: no state can count it."""
+        self.amending = False
+        """Whether rows that an audit found were told before what it found was adopted: no state counts them yet."""
         self.rows = 0
         self.unreported = 0
 
@@ -35,13 +43,61 @@ class StreamProgress:
         """Whether something is left to read, and can be."""
         return self.failed is None and not self.followed.coverage.complete
 
+    @property
+    def uncounted(self) -> bool:
+        """Whether rows were told that no state can count."""
+        return self.torn or self.amending
+
     def state(self, marks: PublicationMarks) -> FollowedState:
         """What a later process needs of it."""
-        plan = self.opening.plan
+        plan, ledger = self.opening.plan, self.followed.ledger
         return FollowedState(
             relation=self.request.relation.oid,
             complete=self.followed.coverage.complete,
             progress=plan.progress if plan is not None else None,
             entry=marks.entries.get(self.request.relation.oid, 0),
             exposed=self.followed.coverage.exposed,
+            audit=ledger.state if ledger is not None else None,
         )
+
+
+def open_streams(
+    session: Session,
+    requests: Iterable[StreamRequest],
+    states: FollowedStates | None,
+    skipped: Skipped,
+    compressing: Container[QualifiedName],
+) -> list[StreamProgress]:
+    """Each stream where the last sync left it; `compressing` are those whose rows are counted.
+
+    Raises ConnectorError.
+    """
+    before: Mapping[QualifiedName, FollowedState] = states.streams if states else {}
+    left_open = states is not None and states.position.open
+    streams = []
+    for request in requests:
+        known = before.get(request.name)
+        opening = open_followed(session, request, known)
+        types = {column.name: column for column in request.relation.columns}
+        exposed = known is not None and (left_open or known.exposed)  # a new stream has told no rows yet
+        followed = FollowedStream(
+            request.relation,
+            tuple(types[name] for name in request.columns),
+            request.metadata,
+            Coverage(opening.plan, skipped, exposed=exposed and bool(request.relation.key)),
+            _ledger(request, known) if request.name in compressing else None,
+        )
+        streams.append(StreamProgress(request, opening, followed))
+    return streams
+
+
+def _ledger(request: StreamRequest, before: FollowedState | None) -> Ledger:
+    """The ledger of a hypertable, as the last sync left it. Raises ConfigurationError if that is damaged."""
+    usable = before is not None and before.relation == request.relation.oid
+    try:
+        return Ledger(before.audit if before is not None and usable else None)
+    except ValueError:
+        raise ConfigurationError(
+            f"The state of stream {request.name} is damaged at: audit.",
+            remedy="Clear the stream's state (refresh it in Airbyte) to read it again from the start.",
+        ) from None

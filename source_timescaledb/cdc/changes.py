@@ -21,6 +21,8 @@ A large value that an UPDATE leaves alone is not sent; lines that need one wait 
 
 The deletes of a continuous aggregate wait for the end of their transaction, because its refresh inserts most of those
 rows again (`cdc.gone`).
+
+What a transaction inserts into chunks and deletes from them is noted, news or not, for the audit (`cdc.ledger`).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from source_timescaledb.cdc.coverage import KeyJudge, Verdict
 from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, after_clock
 from source_timescaledb.cdc.gone import GoneRow, GoneRows
 from source_timescaledb.cdc.keys import keys_ahead
+from source_timescaledb.cdc.ledger import Ledger
 from source_timescaledb.cdc.lines import Batch, Lines, line_of
 from source_timescaledb.cdc.routing import Route, Router
 from source_timescaledb.cdc.unsent import Lookup, Wanted, completed
@@ -83,6 +86,27 @@ class _Transaction:
     tail: bytes = b""
     """What follows the clock in the line of a row that is not deleted."""
     markers: Markers = field(default_factory=Markers)
+    ledgers: list[Ledger] = field(default_factory=list)
+    """Those that it has noted something in."""
+
+    def note(self, route: Route, rows: int) -> None:
+        """It inserts rows into a chunk, or deletes some, whether that is news or not."""
+        owner = route.owner
+        ledger = owner.stream.ledger
+        if ledger is not None and owner.chunk is not None and ledger.note(owner.chunk, rows):
+            self.ledgers.append(ledger)
+
+    def finish(self) -> None:
+        """It is told to its end."""
+        self.markers.finish()
+        for ledger in self.ledgers:
+            ledger.commit(self.xid)
+        self.ledgers.clear()
+
+    def discard(self) -> None:
+        """It will be told again, from its beginning."""
+        for ledger in self.ledgers:
+            ledger.discard()
 
 
 class Changes:
@@ -125,6 +149,7 @@ class Changes:
         """Go on with a new session of the server, which begins at `position`."""
         self.source = source
         self._messages, self._at = (), 0
+        self._transaction.discard()
         self._transaction = _Transaction()
         self._gone.clear()
         self._ending = None
@@ -197,6 +222,7 @@ class Changes:
         route = self._router.route(run[0][_OID])
         if route is None or transaction.markers.inside:
             return
+        transaction.note(route, len(run))
         if route.judge is not Verdict.NEWS:
             numbered = enumerate(run, self._at - len(run) + 1)
             run = [message for after, message in numbered if self._is_inserted_news(route, message, after)]
@@ -272,7 +298,7 @@ class Changes:
                 return False
         self._ending = None
         self._gone.clear()
-        self._transaction.markers.finish()
+        self._transaction.finish()
         self.in_transaction = False
         self.position = commit.end_lsn
         return True
@@ -295,6 +321,7 @@ class Changes:
         route = self._router.route(oid)
         if route is None or self._transaction.markers.inside:
             return
+        self._transaction.note(route, -1)
         if not route.tells_key and route.judge is not Verdict.UNREAD:
             route.check(old=True)
         if self._is_news(route, delete.old):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from source_timescaledb.cdc.coverage import Coverage
+from source_timescaledb.cdc.ledger import Ledger
 from source_timescaledb.hypertables.model import Column, Hypertable, QualifiedName, Relation
 from source_timescaledb.types.row import key
 
@@ -36,6 +37,8 @@ class FollowedStream:
     metadata: bool
     """Whether records carry the name of their chunk."""
     coverage: Coverage
+    ledger: Ledger | None = None
+    """Where its rows are counted; None where there is no compression."""
     emitted: int = 0
     """Records of changes since they were last counted."""
     truncated: int = 0

@@ -74,19 +74,20 @@ def is_followable(relation: Relation) -> bool:
 
 def check_markers(
     connection: Connection, server: ServerFacts, relations: Sequence[Relation], warn: Warn
-) -> None:
+) -> frozenset[QualifiedName]:
     """Refuse compressed relations whose moves of rows the log does not mark; warn where one may become compressed.
+
+    Returns the hypertables, not the continuous aggregates, that may have compressed chunks.
 
     Raises ConfigurationError, and psycopg errors as they come.
     """
     compressing = read_compressing(connection, server, relations)
     problem = unmarked(server, compressing)
-    if problem is None:
-        return
-    if compressing.used:
+    if problem is not None and compressing.used:
         raise problem
-    if any(relation.hypertable is not None for relation in relations):
+    if problem is not None and any(relation.hypertable is not None for relation in relations):
         warn(f"{problem.sentence} No followed hypertable has compression yet.")
+    return frozenset(compressing.hypertables)
 
 
 def check_followable(relation: Relation) -> None:

@@ -59,6 +59,20 @@ def literal(time: TimeKind, value: int) -> sql.Composable:
     return sql.SQL(f"({cast} 'epoch' + interval '{days} days {seconds}.{microseconds:06d} seconds')")
 
 
+def readable(time: TimeKind | None, value: int) -> str:
+    """An internal value for the eyes of a person; empty where it says nothing of the column's own values."""
+    if time is None or time is TimeKind.OPAQUE:
+        return ""
+    if value in (OPEN_BELOW, OPEN_ABOVE):
+        return "the beginning" if value == OPEN_BELOW else "the end"
+    if time is TimeKind.INTEGER:
+        return str(value)
+    try:
+        return (_EPOCH + timedelta(microseconds=value)).isoformat(" ").removesuffix("+00:00")
+    except OverflowError:
+        return f"{value} microseconds since 1970"
+
+
 RECKONABLE: Final = frozenset({TimeKind.TIMESTAMPTZ, TimeKind.TIMESTAMP, TimeKind.DATE, TimeKind.INTEGER})
 """Kinds whose values SQL turns into internal integers exactly."""
 

@@ -101,6 +101,19 @@ class StreamState(_Fact):
     cursor: CursorPosition | None = None
 
 
+class Audited(_Fact):
+    """What the last audit of a hypertable's compressed chunks left to compare with (`cdc.ledger`)."""
+
+    sketch: str
+    """How many rows each chunk has that was counted (`cdc.sketch`)."""
+    counted: tuple[Bounds, ...]
+    """Which those are: chunks with ids from, and including, the first to the second."""
+    through: int
+    """The highest id of any chunk then."""
+    seen: str
+    """What had been written then: `pg_current_snapshot()`."""
+
+
 class FollowedState(_Fact):
     """The state of one stream whose changes are followed."""
 
@@ -116,6 +129,8 @@ class FollowedState(_Fact):
     """The oid of the publication's entry for the table; 0 where it is published in another way, or was not kept."""
     exposed: bool = False
     """Whether a destination may hold rows of parts that are not read yet: all changes are told until they are."""
+    audit: Audited | None = None
+    """None where no chunk of it was compressed."""
 
 
 class LogPosition(_Fact):

@@ -1,0 +1,260 @@
+"""The end of a sync asks whether the log told everything: rows that appeared are read, rows that vanished are named.
+
+    count ──> drain ──> compare ──differs?──> count, drain, compare again ──the same?──> read what appeared ──> drain
+                           └── no ──────────────────────────────────────────────────────────> adopt ──> STATE
+
+Only compressed chunks are counted, and only of hypertables that have any: nobody else can write unseen. A difference
+counts if two counts agree on it, so that maintenance that goes on meanwhile is not taken for one.
+
+Rows that appeared are read as slices: of a stream with a key the whole chunk, whose other rows come again as what they
+are; of one without, only the range of time of the batches that are new, where those hold exactly as many rows as
+appeared. What was told before and lies in that range, and nothing more, then comes twice. Rows that vanished cannot be
+named, only their chunk and its range of time.
+
+What was found is adopted with the sync's last STATE: it is told once, and the next process finds it again if this one was
+killed or told to stop before. An audit that cannot be done is a warning and fails nothing; what it would have found the
+next one finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import psycopg
+from airbyte_cdk.models import AirbyteMessage
+
+from source_timescaledb.airbyte.session import Session
+from source_timescaledb.airbyte.stream_progress import StreamProgress
+from source_timescaledb.cdc.counting import Tally, count_rows, new_batches
+from source_timescaledb.cdc.ledger import Closing, Comparison, Ledger
+from source_timescaledb.config.timescaledb import OnVanishedRows
+from source_timescaledb.errors import ConfigurationError, ConnectorError
+from source_timescaledb.hypertables.bounds import readable
+from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Span
+from source_timescaledb.hypertables.registry import read_chunks
+from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
+from source_timescaledb.snapshot.pace import Pace
+from source_timescaledb.snapshot.plan import Plan
+
+LOOKS: Final = 4
+"""So many counts may follow each other until two agree."""
+LISTINGS: Final = 5
+"""How often chunks are listed anew because one of them changed its form while they were counted."""
+ROUND_SECONDS: Final = 5.0
+NAMED_AT_MOST: Final = 10
+
+Emission = Iterator[AirbyteMessage]
+
+
+class ReadSlices(Protocol):
+    """Reads slices of a stream by a plan, until a time."""
+
+    def __call__(self, stream: StreamProgress, end: float, plan: Plan | None = None) -> Emission:
+        """What it emits; where reading fails the stream has failed."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look at one stream."""
+
+    stream: StreamProgress
+    ledger: Ledger
+    chunks: dict[int, Chunk]
+    tally: Tally
+
+    def compare(self) -> Comparison:
+        """What it shows, once the log has been drained past it."""
+        return self.ledger.compare(self.tally.counts, self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What looks have agreed on."""
+
+    look: _Look
+    comparison: Comparison
+    closing: Closing
+
+
+class Audit:
+    """The audit of one sync.
+
+    `drain` tells the log up to now, `read` reads slices of a stream by a plan, `barrier` waits for all that is being
+    written.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        streams: Sequence[StreamProgress],
+        drain: Callable[[], Emission],
+        read: ReadSlices,
+        barrier: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._streams = streams
+        self._drain = drain
+        self._read = read
+        self._barrier = barrier
+
+    def messages(self) -> Emission:
+        """What the audit emits; afterwards a STATE is due."""
+        findings = yield from self._findings()
+        for finding in findings:
+            yield from self._read_again(finding)
+        for finding in findings:
+            self._close(finding)
+
+    def _findings(self) -> Generator[AirbyteMessage, None, list[_Finding]]:
+        """Look until two looks agree, stream by stream."""
+        found: list[_Finding] = []
+        due = [one for one in self._streams if one.failed is None and one.followed.coverage.complete]
+        before: dict[int, dict[int, int]] = {}
+        for _ in range(LOOKS):
+            looks = [look for stream in due if (look := self._look(stream)) is not None]
+            if not looks:
+                break
+            yield from self._drain()
+            due = []
+            for look in looks:
+                comparison = look.compare()
+                differences, oid = comparison.differences, look.stream.request.relation.oid
+                if differences and differences != before.get(oid):
+                    before[oid] = differences
+                    due.append(look.stream)
+                    continue
+                closing = look.ledger.close(comparison, look.chunks, look.tally.seen)
+                found.append(_Finding(look, comparison, closing))
+        return found
+
+    def _look(self, stream: StreamProgress) -> _Look | None:
+        """Count a stream's compressed chunks; None where there are none, or they cannot be counted."""
+        ledger = stream.followed.ledger
+        if ledger is None:
+            return None
+        look = _Look(stream, ledger, {}, Tally({}))
+        ledger.begin_count()
+        try:
+            for _ in range(LISTINGS):
+                doing = f"Counting the rows of compressed chunks of {stream.name}"
+                if self._session.ask(lambda connection: self._count(connection, look), doing):
+                    break
+        except ConnectorError as error:
+            self._session.logger.warning("%s was not audited: %s", stream.name, error.message)
+            return None
+        return look if look.tally.counts else None
+
+    def _count(self, connection: Connection, look: _Look) -> bool:
+        """Count what is not counted yet; False if a chunk changed its form meanwhile."""
+        session, hypertable = self._session, look.stream.request.relation.hypertable
+        assert hypertable is not None
+        assert session.extension is not None
+        look.chunks = {chunk.id: chunk for chunk in read_chunks(connection, session.extension, hypertable)}
+        left = [
+            chunk
+            for chunk in look.chunks.values()
+            if chunk.compressed is not None and chunk.id not in look.tally.counts
+        ]
+        seconds = session.configuration.timescaledb.max_transaction_seconds
+        try:
+            count_rows(connection, left, look.tally, seconds=seconds, clock=session.clock)
+        except psycopg.errors.UndefinedTable:
+            return False
+        return True
+
+    def _read_again(self, finding: _Finding) -> Emission:
+        """Read what appeared."""
+        stream = finding.look.stream
+        appeared = {chunk: rows for chunk, rows in finding.comparison.differences.items() if rows > 0}
+        if appeared:
+            self._barrier()
+            self._session.settle_replica()
+            stream.amending = True
+        for number, rows in appeared.items():
+            chunk = finding.look.chunks[number]
+            plan = self._plan(stream, chunk, self._span(finding.look, chunk, rows))
+            while stream.failed is None and not plan.exhausted:
+                yield from self._read(stream, self._session.clock() + ROUND_SECONDS, plan)
+                yield from self._drain()
+            self._session.logger.warning(
+                "%s: %d rows appeared in chunk %s that the log does not tell (written compressed, or merged): it was "
+                "read again%s.",
+                stream.name,
+                rows,
+                chunk.name,
+                _between(stream, chunk.span),
+            )
+
+    def _span(self, look: _Look, chunk: Chunk, rows: int) -> Span:
+        """Where in time the rows are that appeared; everything where that cannot be said."""
+        relation, seen = look.stream.request.relation, look.ledger.seen
+        assert relation.hypertable is not None
+        hypertable = relation.hypertable
+        if relation.key or seen is None:
+            return EVERYTHING
+
+        def question(connection: Connection) -> Span | None:
+            try:
+                return new_batches(connection, hypertable, chunk, seen, rows)
+            except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+                return None
+
+        return self._session.ask(question, f"Looking for new batches of {look.stream.name}") or EVERYTHING
+
+    def _plan(self, stream: StreamProgress, chunk: Chunk, span: Span) -> ChunkPlan:
+        hypertable, own = stream.request.relation.hypertable, stream.opening.plan
+        assert hypertable is not None
+        if isinstance(own, ChunkPlan) and own.progress.window is not None:
+            span = span.meet(Span(*own.progress.window))
+        limit = self._session.configuration.timescaledb.max_transaction_seconds
+        return ChunkPlan(hypertable, [chunk], Pace(limit=limit), window=span)
+
+    def _close(self, finding: _Finding) -> None:
+        """Adopt what was found, and tell what vanished."""
+        look, comparison, session = finding.look, finding.comparison, self._session
+        stream = look.stream
+        if stream.failed is not None:
+            return
+        look.ledger.adopt(finding.closing)
+        stream.amending = False
+        if not comparison.readable:
+            session.logger.warning(
+                "%s: since the last sync more compressed chunks were dropped, or had rows written or deleted unseen by "
+                "the log, than can be told apart. Which rows appeared or vanished is not known; the audit starts anew.",
+                stream.name,
+            )
+        vanished = {chunk: -rows for chunk, rows in comparison.differences.items() if rows < 0}
+        if not vanished:
+            return
+        sentence = self._vanished(look, vanished)
+        remedy = "Refresh the stream with its data cleared to be rid of them."
+        if session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:
+            stream.failed = ConfigurationError(
+                sentence,
+                remedy=f"{remedy} It is told once: the next sync goes on. `check` names the settings that hide deletes.",
+            )
+        else:
+            session.logger.warning("%s %s", sentence, remedy)
+
+    def _vanished(self, look: _Look, vanished: dict[int, int]) -> str:
+        places = [
+            f"{rows} in chunk {look.chunks[chunk].name}{_between(look.stream, look.chunks[chunk].span)}"
+            for chunk, rows in sorted(vanished.items(), key=lambda one: look.chunks[one[0]].span)
+        ]
+        where = ", ".join(places[:NAMED_AT_MOST])
+        more = f" and {len(places) - NAMED_AT_MOST} more chunks" if len(places) > NAMED_AT_MOST else ""
+        return (
+            f"Rows of {look.stream.name} vanished and the log does not tell which (whole compressed batches were "
+            f"deleted, or a chunk was truncated), so a destination still has them: {where}{more}."
+        )
+
+
+def _between(stream: StreamProgress, span: Span) -> str:
+    """A range of time, where it says something, to be put behind a name."""
+    hypertable = stream.request.relation.hypertable
+    assert hypertable is not None
+    lower, upper = (readable(hypertable.time.time, end) for end in span)
+    return f", from {lower} up to {upper}" if lower and upper else ""
