@@ -197,6 +197,38 @@ def test_a_chunk_that_is_split_loses_nothing(scene: Scene) -> None:
     scene.followed.mirrors("metrics")
 
 
+def test_without_a_key_the_rows_of_a_chunk_that_was_split_off_come_twice(scene: Scene) -> None:
+    """That is the limit: a chunk that is born is read."""
+    chunk = scene.database.rows("SELECT show_chunks('events')::text ORDER BY 1")[0][0]
+    try:
+        scene.database.execute(f"CALL split_chunk('{chunk}', '2024-01-01 18:00')".encode())
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this version does not split compressed chunks")
+
+    ended = ending_well(scene.followed.sync(*TABLES))
+
+    assert len(ended.rows("events")) == 25
+    assert warnings(ended) == []
+
+
+def test_the_rows_of_a_chunk_that_is_attached_arrive(scene: Scene) -> None:
+    database = scene.database
+    chunk = database.rows("SELECT show_chunks('metrics')::text ORDER BY 1")[0][0]
+    database.execute("SELECT decompress_chunk(%s)", [chunk])
+    database.execute(f"CALL detach_chunk('{chunk}')".encode())
+    database.execute(f"INSERT INTO {chunk} VALUES ('2024-01-01 00:00:07', 3, 1, 'while detached')".encode())
+    ending_well(scene.followed.sync(*TABLES))
+    slices = '{"time": ["2024-01-01", "2024-01-02"]}'
+    database.execute(f"CALL attach_chunk('metrics', '{chunk}', '{slices}')".encode())
+
+    ended = ending_well(scene.followed.sync(*TABLES))
+
+    assert len(ended.rows("metrics")) == 101
+    scene.followed.mirrors("metrics")
+    database.execute("UPDATE metrics SET note = 'later' WHERE note = 'while detached'")
+    assert scene.sync() == each(1, events=0)
+
+
 def test_a_compressed_chunk_that_is_truncated_by_its_name_is_named(scene: Scene) -> None:
     chunk = scene.database.rows("SELECT show_chunks('events')::text ORDER BY 1")[0][0]
     scene.database.execute(f"TRUNCATE {chunk}".encode())
@@ -222,6 +254,36 @@ def test_chunks_that_are_dropped_or_newly_compressed_are_no_finding(scene: Scene
     (warning,) = warnings(ending_well(scene.followed.sync(*TABLES)))
 
     assert ": 1 in chunk" in warning
+
+
+def test_a_chunk_that_was_compressed_and_deleted_from_between_two_syncs_is_named(scene: Scene) -> None:
+    scene.run(DECOMPRESS)
+    scene.sync()
+    scene.run(
+        "SELECT compress_chunk(c) FROM show_chunks('{table}', older_than => '2024-01-03'::timestamptz) c"
+    )
+    assert warnings(ending_well(scene.followed.sync(*TABLES))) == []
+    scene.run(
+        "SELECT compress_chunk(c) FROM show_chunks('{table}', newer_than => '2024-01-03'::timestamptz) c"
+    )
+    scene.database.execute(WHOLE_BATCHES + " AND time >= '2024-01-03'")
+
+    (warning,) = warnings(ending_well(scene.followed.sync(*TABLES)))
+
+    assert ": 14 in chunk" in warning or ": 15 in chunk" in warning
+    assert warnings(ending_well(scene.followed.sync(*TABLES))) == []
+
+
+def test_a_chunk_that_was_compressed_and_changed_in_the_open_between_two_syncs_is_no_finding(
+    scene: Scene,
+) -> None:
+    scene.run(DECOMPRESS)
+    scene.sync()
+    scene.run(INSERT, COMPRESS, UPDATE, DELETE)
+
+    assert warnings(ending_well(scene.followed.sync(*TABLES))) == []
+    scene.followed.mirrors(*TABLES)
+    assert warnings(ending_well(scene.followed.sync(*TABLES))) == []
 
 
 def test_what_a_killed_sync_found_is_found_again(scene: Scene) -> None:

@@ -27,7 +27,7 @@ from airbyte_cdk.models import AirbyteMessage
 
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.stream_progress import StreamProgress
-from source_timescaledb.cdc.counting import Tally, count_rows, new_batches
+from source_timescaledb.cdc.counting import Tally, count_rows, new_batches, rows_when_compressed
 from source_timescaledb.cdc.ledger import Closing, Comparison, Ledger
 from source_timescaledb.config.timescaledb import OnVanishedRows
 from source_timescaledb.errors import ConfigurationError, ConnectorError
@@ -65,9 +65,12 @@ class _Look:
     chunks: dict[int, Chunk]
     tally: Tally
 
-    def compare(self) -> Comparison:
-        """What it shows, once the log has been drained past it."""
-        return self.ledger.compare(self.tally.counts, self.chunks)
+    @property
+    def complete(self) -> bool:
+        """Whether all compressed chunks were counted."""
+        return all(
+            chunk.compressed is None or chunk.id in self.tally.counts for chunk in self.chunks.values()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +123,13 @@ class Audit:
             yield from self._drain()
             due = []
             for look in looks:
-                comparison = look.compare()
+                comparison = self._compare(look)
                 differences, oid = comparison.differences, look.stream.request.relation.oid
                 if differences and differences != before.get(oid):
                     before[oid] = differences
                     due.append(look.stream)
                     continue
-                closing = look.ledger.close(comparison, look.chunks, look.tally.seen)
+                closing = look.ledger.close(comparison, look.chunks, look.tally.seen, complete=look.complete)
                 found.append(_Finding(look, comparison, closing))
         return found
 
@@ -164,6 +167,19 @@ class Audit:
         except psycopg.errors.UndefinedTable:
             return False
         return True
+
+    def _compare(self, look: _Look) -> Comparison:
+        """What a look shows, once the log has been drained past it."""
+        comparison = look.ledger.compare(look.tally.counts, look.chunks)
+        if comparison.untouched:
+            before = self._session.ask(
+                lambda connection: rows_when_compressed(connection, comparison.untouched),
+                f"Asking for the rows of chunks of {look.stream.name}",
+            )
+            for chunk, rows in before.items():
+                if comparison.rows[chunk] != rows:
+                    comparison.differences[chunk] = comparison.rows[chunk] - rows
+        return comparison
 
     def _read_again(self, finding: _Finding) -> Emission:
         """Read what appeared."""

@@ -8,7 +8,7 @@ where a followed hypertable has compression, everything short of 2.16's markers 
 
 The other way round, some writes to compressed rows are not in the log at all, each by a setting that any session, role or
 database may have for itself. Those are told as found (`health.compression`), and what they did by an audit
-(`cdc.audit`). A refresh of a continuous aggregate writes like any session, to the hypertable that holds its rows.
+(`cdc.ledger`). A refresh of a continuous aggregate writes like any session, to the hypertable that holds its rows.
 """
 
 from __future__ import annotations

@@ -110,6 +110,17 @@ def _frame(tables: Sequence[sql.Composable], seconds: float) -> sql.Composed:
     )
 
 
+_ROWS_WHEN_COMPRESSED: Final = """
+SELECT chunk_id, numrows_pre_compression FROM _timescaledb_catalog.compression_chunk_size WHERE chunk_id = ANY (%s)
+"""
+
+
+def rows_when_compressed(connection: Connection, chunks: Iterable[int]) -> dict[int, int]:
+    """How many rows chunks had when they were compressed, where the catalog says so. Raises psycopg errors."""
+    rows = connection.execute(_ROWS_WHEN_COMPRESSED, [list(chunks)]).fetchall()
+    return {chunk: number for chunk, number in rows if number}
+
+
 _TIME_IN_ORDER: Final = """
 SELECT array_position(orderby, %s) FROM _timescaledb_catalog.compression_settings WHERE relid = %s::oid::regclass
 """

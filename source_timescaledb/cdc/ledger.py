@@ -16,8 +16,10 @@ before they are seen, so transactions from before the count are asked about too.
 
 The state keeps a sketch of the numbers (`cdc.sketch`) and, as a few ranges of ids, which chunks it counts. Each of those
 has `MARK` besides its rows: so one that was not counted, in a gap that was closed to keep the ranges few, is told from
-one that lost its rows. Rows that a chunk lost and a chunk born since has, just as many, were split off. A chunk is
-watched from the first audit on that finds it compressed.
+one that lost its rows. Rows that a chunk lost and a chunk born since has, just as many, were split off.
+
+A chunk is watched from when it was compressed: the catalog says how many rows it had then, and that holds as long as the
+log tells of no change of it since the audit before. Otherwise it is watched from the first audit on that finds it.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ class Comparison:
     """What is kept for chunks that exist and were not counted this time."""
     new: frozenset[int] = frozenset()
     """The chunks that were counted for the first time."""
+    untouched: frozenset[int] = frozenset()
+    """Those of them that were compressed since the last audit, and of which the log has told nothing since."""
     readable: bool = True
     """Whether the chunks that differ can be told; not if they are too many."""
 
@@ -86,6 +90,8 @@ class Ledger:
         self._recent: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED)
         """Transaction, chunk, inserts less deletes."""
         self._since_count: list[tuple[int, int, int]] | None = None
+        self._continuous = before is not None and before.current
+        """Whether all is known that was told since the last audit."""
 
     @property
     def seen(self) -> Snapshot | None:
@@ -136,10 +142,21 @@ class Ledger:
             },
             elsewhere={c: number for c, number in rest.items() if c in existing and c not in rows},
             new=frozenset(new),
+            untouched=frozenset(
+                chunk for chunk in new if chunk <= self._before.through and chunk not in self._told
+            )
+            if self._continuous
+            else frozenset(),
         )
 
-    def close(self, comparison: Comparison, existing: Collection[int], seen: str) -> Closing:
-        """What is to be kept of a comparison, once all that follows from it is told (`adopt`)."""
+    def close(
+        self, comparison: Comparison, existing: Collection[int], seen: str, *, complete: bool
+    ) -> Closing:
+        """What is to be kept of a comparison, once all that follows from it is told (`adopt`).
+
+        `complete` if all compressed chunks were counted.
+        """
+        meanwhile = {chunk for _, chunk, _ in self._since_count or ()} - comparison.rows.keys()
         sketch = Sketch().changed({chunk: MARK + rows for chunk, rows in comparison.rows.items()})
         counted = comparison.rows.keys() | comparison.elsewhere.keys()
         audited = Audited(
@@ -147,6 +164,7 @@ class Ledger:
             counted=ranges(counted, existing),
             through=max(existing, default=0),
             seen=seen,
+            current=complete and not meanwhile,
         )
         return Closing(audited, dict(self._told))
 
@@ -161,6 +179,7 @@ class Ledger:
                 if number != closing.told.get(chunk, 0)
             }
         )
+        self._continuous = closing.audited.current
         self._recent.extend(self._since_count or ())
         self._since_count = None
 
@@ -170,7 +189,8 @@ class Ledger:
         if self._before is None or self._sketch is None:
             return None
         told = {chunk: number for chunk, number in self._told.items() if self._is_known(chunk)}
-        return self._before.model_copy(update={"sketch": self._sketch.changed(told).text()})
+        kept = {"sketch": self._sketch.changed(told).text(), "current": self._continuous and not self._told}
+        return self._before.model_copy(update=kept)
 
     def _is_known(self, chunk: int) -> bool:
         assert self._before is not None

@@ -162,8 +162,8 @@ class Timescaledb(Section):
         default=OnVanishedRows.WARN,
         title="When rows vanish unseen",
         description="Deleting whole compressed batches leaves no trace of their keys in the write-ahead "
-        "log. When an audit finds that: warn in the log with the range concerned, or fail the "
-        "sync.",
+        "log. When the audit at the end of a sync finds that: warn in the log with the range "
+        "concerned, or fail the stream, once.",
     )
     chunk_events: bool = Field(
         default=False,

@@ -1,6 +1,6 @@
 """What compression hides from the log, or shows in it that is no change, with the SQL that mends each.
 
-A setting that only a session has cannot be seen from another; the audit (`cdc.audit`) finds what it did to hypertables.
+A setting that only a session has cannot be seen from another; the audit (`cdc.ledger`) finds what it did to hypertables.
 """
 
 from __future__ import annotations

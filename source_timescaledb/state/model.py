@@ -112,6 +112,8 @@ class Audited(_Fact):
     """The highest id of any chunk then."""
     seen: str
     """What had been written then: `pg_current_snapshot()`."""
+    current: bool = True
+    """Whether all chunks that were compressed then are counted, and nothing was told since."""
 
 
 class FollowedState(_Fact):
