@@ -41,16 +41,14 @@ def test_a_columns_place_tells_its_older_name(told: str, today: str, positions: 
 
 @pytest.mark.parametrize(
     ("told", "today", "uncertain"),
-    [("ab", "a-x", {"x"}), ("abcd", "a-x-d", {"x"}), ("bac", "axb", {"x"}), ("abc", "a-xy", {"x", "y"})],
+    [("ab", "a-x", "x"), ("abcd", "a-x-d", "x"), ("bac", "axb", "x"), ("abc", "a-xy", "xy")],
     ids=str,
 )
-def test_where_a_column_may_be_new_or_renamed_it_is_left_open(
-    told: str, today: str, uncertain: set[str]
-) -> None:
+def test_where_a_column_may_be_new_or_renamed_it_is_left_open(told: str, today: str, uncertain: str) -> None:
     found = places(list(told), attributes(*(None if name == "-" else name for name in today)))
 
-    assert found.uncertain == uncertain
-    assert not uncertain & found.positions.keys()
+    assert found.uncertain == set(uncertain)
+    assert not found.uncertain & found.positions.keys()
 
 
 def test_a_generated_column_was_not_sent_so_it_is_missing() -> None:
