@@ -5,6 +5,8 @@ Each scene asks the raw log first, so that the write is known to be invisible on
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,9 +26,11 @@ from integration_tests.cdc.test_compression import (
     ending_well,
     make_compressible,
 )
+from integration_tests.cdc.test_stopping import STOP, left_open
 from integration_tests.inprocess import Ended
 from source_timescaledb.cdc.compressing import DIRECT_COMPRESS, DIRECT_DELETE
 from testkit.database import Database
+from testkit.run import At
 
 pytestmark = pytest.mark.community
 
@@ -302,6 +306,23 @@ def test_what_a_killed_sync_found_is_found_again(scene: Scene) -> None:
 
     assert len(ended.rows("events")) == 500
     assert [VANISHED in line for line in warnings(ended)] == [False, True]
+
+
+def test_what_a_stopped_sync_found_is_found_again_and_its_state_says_that_it_was_told(
+    scene: Scene, tmp_path: Path
+) -> None:
+    copied(scene.database, first="2024-01-02 00:01", rows=5000)
+
+    stopped = scene.followed.run(tmp_path, *TABLES, at=[At("RECORD", 10, STOP)])
+
+    assert stopped.exit_code == -signal.SIGTERM
+    assert len(stopped.rows("events")) > 10
+    assert left_open(stopped)
+
+    ended = ending_well(scene.followed.sync(*TABLES))
+
+    assert {row["what"] for row in ended.rows("events")} >= {f"d{number}" for number in range(5000)}
+    assert any("appeared" in line for line in warnings(ended))
 
 
 def test_writers_and_restless_compression_are_no_finding(scene: Scene) -> None:
