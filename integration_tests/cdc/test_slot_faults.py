@@ -19,7 +19,7 @@ import pytest
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tables
 from integration_tests.cdc.impatient import run_that_waits_for_no_writer
 from integration_tests.cdc.scenes import until
-from integration_tests.cdc.test_faults import ROWS, TABLES, change, once, position, reconnections
+from integration_tests.cdc.test_faults import TABLES, change, once, position, reconnections
 from testkit.database import Database
 from testkit.protocol import Output
 from testkit.proxy import Proxy
@@ -67,7 +67,10 @@ def slots(database: Database) -> list[str]:
 
 
 def drop_slot(followed: Followed) -> None:
-    """Drop the slot, whoever reads it."""
+    """Drop the slot, whoever reads it.
+
+    The server cannot end a session before it has said so, and it cannot say so while nobody reads: not for an `At`.
+    """
     superuser = followed.database.as_superuser()
     superuser.execute(
         "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
@@ -215,7 +218,9 @@ def test_fault_18_a_slot_that_is_made_again_in_mid_run_skips_nothing(
     change(synced)
     before = synced.state
 
-    ended = synced.run(tmp_path, *TABLES, at=[At("RECORD", ROWS // 2, once(lambda: make_slot_again(synced)))])
+    with ThreadPoolExecutor() as threads:
+        act = once(lambda: threads.submit(make_slot_again, synced))
+        ended = synced.run(tmp_path, *TABLES, at=[At("RECORD", 100, act)], bytes_per_second=4_000_000)
 
     fails(ended, "config_error", "made again", "clear the state")
     assert position(before) <= position(ended.state())
@@ -226,7 +231,6 @@ def test_fault_19_a_slot_that_the_server_has_given_up_names_the_setting(root: Ro
     with on_a_server_of_its_own(root, **TINY) as (_, followed), ThreadPoolExecutor() as threads:
         change(followed)
 
-        # The server cannot end the session before it has said so, and it cannot say so while nobody reads.
         lose = once(lambda: threads.submit(write_until_lost, followed.database))
         ended = followed.run(tmp_path, *TABLES, at=[At("RECORD", 100, lose)], bytes_per_second=4_000_000)
         again = followed.run(tmp_path, *TABLES)
