@@ -187,7 +187,7 @@ class Proxy:
             while data := await reader.read(CHUNK_BYTES):
                 await self._valve.wait()
                 await self._forward(data, writer, from_server=from_server)
-            await self._valve.wait()  # the end of a stream does not get through a blackhole either
+        await self._valve.wait()  # no end of a stream gets through a blackhole, in order or not
         writer.close()
 
     async def _forward(self, data: bytes, writer: asyncio.StreamWriter, *, from_server: bool) -> None:
