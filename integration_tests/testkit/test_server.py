@@ -19,11 +19,11 @@ from testkit.errors import KitError
 from testkit.roots import Root
 from testkit.server import Server
 
+pytestmark = pytest.mark.any_server
+
 ORPHAN = """
 import sys, time
 from testkit.servers import candidate
-
-pytestmark = pytest.mark.any_server
 with candidate(sys.argv[1]).open() as server:
     print(server._postmaster.keeper.command.pid, server.folder, flush=True)
     time.sleep(60)
