@@ -192,3 +192,14 @@ def fill(database: Database, days: int = 3, rows: int = 300) -> None:
     )
     database.execute("INSERT INTO events SELECT time, note FROM metrics")
     database.execute("INSERT INTO parts SELECT i, 'part ' || i FROM generate_series(1, %s) i", [rows])
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of some kilobytes and rounds of one or two of them, so that little data makes many of both."""
+    monkeypatch.setattr("source_timescaledb.airbyte.following.ROUND_SECONDS", 0.0)
+    monkeypatch.setattr("source_timescaledb.snapshot.slice_reader.MOST_BYTES", 64 * 1024)
+    monkeypatch.setattr("source_timescaledb.snapshot.pace.TARGET_BYTES", 16 * 1024)
+    monkeypatch.setattr("source_timescaledb.snapshot.chunk_plan.TARGET_BYTES", 16 * 1024)
+    monkeypatch.setattr("source_timescaledb.snapshot.key_plan.FIRST_ROWS", 100)
+    monkeypatch.setattr("source_timescaledb.snapshot.key_plan.MOST_ROWS", 200)

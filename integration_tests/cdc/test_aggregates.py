@@ -330,15 +330,6 @@ def test_every_state_of_a_sync_that_is_cut_leads_to_the_same_buckets(synced: Fol
     mirrors(synced, "hourly")
 
 
-@pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of some kilobytes and rounds of one or two of them, so that little data makes many of both."""
-    monkeypatch.setattr("source_timescaledb.airbyte.following.ROUND_SECONDS", 0.0)
-    monkeypatch.setattr("source_timescaledb.snapshot.slice_reader.MOST_BYTES", 64 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.pace.TARGET_BYTES", 16 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.chunk_plan.TARGET_BYTES", 16 * 1024)
-
-
 @pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("merge", ["off", "on"])
 def test_refreshes_while_the_aggregate_is_read_in_slices_are_told_right(

@@ -20,6 +20,7 @@ from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tab
 from integration_tests.cdc.impatient import run_that_waits_for_no_writer
 from integration_tests.cdc.scenes import until
 from integration_tests.cdc.test_faults import TABLES, change, once, position, reconnections
+from integration_tests.postgres.test_slot import write_wal_until_lost
 from testkit.database import Database
 from testkit.protocol import Output
 from testkit.proxy import Proxy
@@ -83,14 +84,6 @@ def drop_slot(followed: Followed) -> None:
 def make_slot_again(followed: Followed) -> None:
     drop_slot(followed)
     followed.database.as_superuser().execute(SLOT, [followed.slot])
-
-
-def write_until_lost(database: Database) -> None:
-    superuser = database.as_superuser()
-    for _ in range(5):
-        superuser.execute("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000))")
-        superuser.execute("SELECT pg_switch_wal()")
-    superuser.execute("CHECKPOINT")
 
 
 def making_a_slot(database: Database) -> bool:
@@ -231,7 +224,7 @@ def test_fault_19_a_slot_that_the_server_has_given_up_names_the_setting(root: Ro
     with on_a_server_of_its_own(root, **TINY) as (_, followed), ThreadPoolExecutor() as threads:
         change(followed)
 
-        lose = once(lambda: threads.submit(write_until_lost, followed.database))
+        lose = once(lambda: threads.submit(write_wal_until_lost, followed.database))
         ended = followed.run(tmp_path, *TABLES, at=[At("RECORD", 100, lose)], bytes_per_second=4_000_000)
         again = followed.run(tmp_path, *TABLES)
 

@@ -167,7 +167,6 @@ def _rows(count: int) -> re.Pattern[bytes]:
 
 def _run_source(count: int, fields: Sequence[Field]) -> str:
     """The source for many rows, of which those without NULL are found all at once."""
-    encoded = ", ".join(["head", *(f"text_heads[len({name})], {name}" for name in _names(count))])
     found = "find_rows(b'\\0'.join(whole))"
     if count == 1:
         found = f"[(text,) for text in {found}]"
@@ -183,7 +182,7 @@ def write(run, now, start, infix, tail):
         payload = message[{FRAME_BYTES}:]
         if found:
             [{", ".join(_names(count))}] = found[-1]
-            if b"".join(({encoded},)) == payload:
+            if {_proof(count)}:
                 found.pop()
                 lines.append(b"".join((start, {_parts(fields, _text)}, infix, b"%d" % now, tail)))
                 continue
@@ -194,15 +193,20 @@ def write(run, now, start, infix, tail):
 
 def _guessing_source(count: int, fields: Sequence[Field]) -> str:
     """The source for rows without NULL."""
-    encoded = ", ".join(["head", *(f"text_heads[len({name})], {name}" for name in _names(count))])
     return f"""
 def write(payload):
     if payload.count(b"t\\0\\0") == {count} and (found := find_texts(payload, {_HEAD.size})) is not None:
         [{", ".join(_names(count))}] = found.groups()
-        if b"".join(({encoded},)) == payload:
+        if {_proof(count)}:
             return {_object(fields, _text)}
     return walk(payload)
 """
+
+
+def _proof(count: int) -> str:
+    """The source of the condition that texts which were found are those of the message: encoded again, they give it."""
+    encoded = ", ".join(["head", *(f"text_heads[len({name})], {name}" for name in _names(count))])
+    return f'b"".join(({encoded},)) == payload'
 
 
 def _walking_source(count: int, fields: Sequence[Field]) -> str:
