@@ -20,7 +20,7 @@ demo: $(READY) ## A server, a year of flights, a sync killed half way and resume
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: $(READY) servers lint ## Lint, then all tests against real servers
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ there is no Community edition server, the tests marked `community` are skipped a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import lru_cache
@@ -34,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also the tests marked any_server on all servers, not on the first alone",
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two cores: a test waits for its server half of the time."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ import pytest
 from typing_extensions import Unpack
 
 from integration_tests.inprocess import Acts, Ended, InProcess
+from integration_tests.slices import shrink_slices
 from integration_tests.truth import Row, Rows, Truth
 from source_timescaledb.cdc.followed import CDC_COLUMNS, DELETED_AT, LSN
 from source_timescaledb.run import run
@@ -198,8 +199,6 @@ def fill(database: Database, days: int = 3, rows: int = 300) -> None:
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of some kilobytes and rounds of one or two of them, so that little data makes many of both."""
     monkeypatch.setattr("source_timescaledb.airbyte.following.ROUND_SECONDS", 0.0)
-    monkeypatch.setattr("source_timescaledb.snapshot.slice_reader.MOST_BYTES", 64 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.pace.TARGET_BYTES", 16 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.chunk_plan.TARGET_BYTES", 16 * 1024)
+    shrink_slices(monkeypatch, 16 * 1024)
     monkeypatch.setattr("source_timescaledb.snapshot.key_plan.FIRST_ROWS", 100)
     monkeypatch.setattr("source_timescaledb.snapshot.key_plan.MOST_ROWS", 200)

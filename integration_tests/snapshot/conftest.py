@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from integration_tests.slices import shrink_slices
 from testkit.cluster import Cluster
 from testkit.database import Database
 
@@ -46,6 +47,4 @@ def load(server: Cluster, fill_load: Filled) -> Iterator[Database]:
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of some 64 KiB and a STATE after each, so that little data makes many of both."""
     monkeypatch.setattr("source_timescaledb.airbyte.reading.STATE_SECONDS", 0.0)
-    monkeypatch.setattr("source_timescaledb.snapshot.slice_reader.MOST_BYTES", 256 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.pace.TARGET_BYTES", 64 * 1024)
-    monkeypatch.setattr("source_timescaledb.snapshot.chunk_plan.TARGET_BYTES", 64 * 1024)
+    shrink_slices(monkeypatch, 64 * 1024)
