@@ -224,7 +224,8 @@ def address(database: Database) -> str:
 
 
 def wait_for_the_user() -> None:
-    """Return at Ctrl-C, so that the server ends in order."""
-    terminal.fact("waiting", "the server runs until Ctrl-C")
+    """Return at Ctrl-C, so that the server ends in order; at SIGINT also where the shell that started us ignores it."""
     with suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        terminal.fact("waiting", "the server runs until Ctrl-C")
         signal.pause()

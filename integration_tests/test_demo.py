@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "demo")
+IN_THE_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""A shell starts a command after which there is an `&` like this: SIGINT is ignored."""
 
 
 @pytest.mark.slow
@@ -22,7 +24,10 @@ def test_the_demo_proves_every_row_and_keeps_its_server_until_ctrl_c(tmp_path: P
     said = []
 
     with subprocess.Popen(
-        [*COMMAND, "--keep", "--output", folder], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*IN_THE_BACKGROUND, *COMMAND, "--keep", "--output", folder],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as demo:
         assert demo.stdout is not None
         for line in demo.stdout:
