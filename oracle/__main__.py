@@ -14,12 +14,13 @@ import psycopg
 
 from benchmarks.surroundings import Surroundings, surroundings
 from oracle.hurry import Rule
+from oracle.programme import PROGRAMMES, Programme
 from oracle.report import line, page
 from oracle.scene import Outcome, Play
 from oracle.stages import Staging, played
 from testkit.connector import REPOSITORY
-from testkit.errors import KitError
-from testkit.servers import Candidate, candidate, candidates
+from testkit.errors import KitError, NoServerError
+from testkit.servers import NO_COMMUNITY, Candidate, candidate, candidates
 
 INTERRUPTED = 130
 KEPT = Path("oracle-output")
@@ -40,16 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, command: str) -> list[Outcome]:
-    """Play on the chosen servers and write `oracle.md` into the output folder.
+    """Play on the chosen servers and write the programme's page into the output folder.
 
     Raises:
         KitError: there is no such server, or a seed could not be played.
     """
     without = Rule[options.without.upper()] if options.without else None
-    chosen = [candidate(name) for name in options.server or ()] or candidates()
+    programme = PROGRAMMES[options.programme]
+    chosen = _servers(options.server, programme)
     where = _surroundings(chosen, command)
     plays = [
-        Play.of(seed, killed=killed)
+        Play.of(seed, programme, killed=killed)
         for seed in range(options.first, options.first + options.seeds)
         for killed in ((False, True) if options.kills else (False,))
     ]
@@ -59,9 +61,19 @@ def run(options: argparse.Namespace, command: str) -> list[Outcome]:
         outcomes.append(outcome)
         _tell(line(outcome))
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "oracle.md").write_text(page(where, outcomes, without))
-    _tell(f"written: {options.output / 'oracle.md'}")
+    (options.output / programme.page).write_text(page(where, outcomes, without))
+    _tell(f"written: {options.output / programme.page}")
     return outcomes
+
+
+def _servers(names: Sequence[str] | None, programme: Programme) -> list[Candidate]:
+    """Those that are named, else all that can play the programme."""
+    found = [candidate(name) for name in names or ()] or [
+        one for one in candidates() if one.community or not programme.upkeep
+    ]
+    if not found:
+        raise NoServerError(NO_COMMUNITY)
+    return found
 
 
 def _surroundings(chosen: Sequence[Candidate], command: str) -> Surroundings:
@@ -74,6 +86,9 @@ def _surroundings(chosen: Sequence[Candidate], command: str) -> Surroundings:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m oracle", description=__doc__)
+    parser.add_argument(
+        "--programme", choices=list(PROGRAMMES), default="rows", help="what is played (default rows)"
+    )
     parser.add_argument("--seeds", type=int, default=200, metavar="N", help="how many (default 200)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first of them (default 0)")
     parser.add_argument(

@@ -14,12 +14,11 @@ from oracle.scene import Outcome
 HEAD: Final = """\
 # The oracle
 
-Written by `{command}`. Four writers change five tables at random (a hypertable with a primary key, one with a unique
-index as replica identity, one with REPLICA IDENTITY FULL, one without a key, a plain table), and two pairs bring about
-what chance hardly does (a key that two write in one order and commit in the other, a chunk that is written to while it
-joins the publication). Meanwhile syncs run back to back; after a last one in the quiet, each destination must hold what
-the source holds, row by row. A seed fixes everything but how the server interleaves the writers, so a seed that fails is
-played again until it fails again: `python -m oracle --seeds 1 --first SEED --keep`.
+Written by `{command}`.
+
+{about} Syncs run back to back meanwhile; after a last one in the quiet, each destination must hold what the source
+holds, row by row. A seed fixes everything but how the server interleaves the sessions, so a seed that fails is played
+again until it fails again, with `--seeds 1 --first SEED --keep`.
 
 {facts}
 
@@ -31,8 +30,9 @@ BATCHES: Final = """\
 {table}
 
 Destinations: {habits}. A table without a key may have rows twice at a destination that keeps what no STATE counts,
-after a sync was broken off; nowhere else, and it may never lack one. Where chunks are dropped or tables truncated,
-destinations keep the rows, which is documented: what may have been removed so is excused, what is missing never is.
+after a sync was broken off; nowhere else, and it may never lack one. Where chunks are dropped, tables truncated or whole
+compressed batches deleted without a trace in the log, destinations keep the rows, which is documented: what may have been
+removed so is excused, what is missing never is.
 
 """
 
@@ -52,7 +52,7 @@ def page(surroundings: Surroundings, outcomes: Sequence[Outcome], without: Rule 
     habits = "; ".join(habit.value for habit in Habit)
     return "".join(
         (
-            HEAD.format(command=surroundings.command, facts=table(("", ""), facts)),
+            HEAD.format(command=surroundings.command, about=_about(outcomes), facts=table(("", ""), facts)),
             BATCHES.format(table=_batches(outcomes), habits=habits),
             _failures([outcome for outcome in outcomes if not outcome.well]),
         )
@@ -74,6 +74,10 @@ def complaints(outcome: Outcome) -> list[str]:
     """What is wrong, in sentences."""
     error = [f"a sync ended with: {outcome.error}"] if outcome.error is not None else []
     return [*error, *map(str, outcome.deviations)]
+
+
+def _about(outcomes: Sequence[Outcome]) -> str:
+    return outcomes[0].play.programme.about if outcomes else "Nothing was played."
 
 
 def _seeds(outcomes: Sequence[Outcome]) -> str:

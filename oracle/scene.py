@@ -12,16 +12,20 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from integration_tests.cdc.aggregates import calm
 from integration_tests.truth import Truth
 from oracle.destinations import Destination, Habit
 from oracle.hurry import Rule
 from oracle.judging import Deviation, compare
+from oracle.keeping import keep, show_deletes, start_policies
 from oracle.meetings import duels, settlings
+from oracle.programme import PROGRAMMES, Programme
 from oracle.syncs import Manner, Sync, Syncs
-from oracle.tables import TABLES, make_tables, publish
+from oracle.tables import make_tables, publish
 from oracle.together import meet
-from oracle.workload import Author, Policy, Transaction
-from oracle.writers import Tally, at_work, write
+from oracle.upkeep import chores, hidden_deletes
+from oracle.workload import Author, Policy, Transaction, disturbances
+from oracle.writers import Tally, Writers, at_work, write
 from testkit.cluster import Cluster
 from testkit.database import Database
 
@@ -29,23 +33,24 @@ WRITING_SECONDS: Final = 4.0
 TAIL_SECONDS: Final = 0.5
 """For so long is written after the sync before the last, which then finds changes, whatever there was to read before."""
 WRITERS: Final = 4
-ROUND_OF_POLICIES: Final = (*(Policy.EVERYTHING,) * 6, Policy.DROPS, Policy.TRUNCATES)
+KEEPERS: Final = 2
+"""Sessions that compress, merge, split and refresh, where the programme has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What a seed means: drawn from it alone."""
+    """What a seed means: drawn from it and the programme alone."""
 
     seed: int
     policy: Policy
     manner: Manner
+    programme: Programme = PROGRAMMES["rows"]
 
     @classmethod
-    def of(cls, seed: int, *, killed: bool = False) -> Play:
+    def of(cls, seed: int, programme: Programme = PROGRAMMES["rows"], *, killed: bool = False) -> Play:
         """The play of a seed; with `killed`, syncs are processes that are killed."""
-        policy = ROUND_OF_POLICIES[seed % len(ROUND_OF_POLICIES)]
-        manner = Manner.WHOLE if seed % 2 else Manner.CUT
-        return cls(seed, policy, Manner.KILLED if killed else manner)
+        manner = Manner.KILLED if killed else programme.manner(seed)
+        return cls(seed, programme.policy(seed), manner, programme)
 
     @property
     def habits(self) -> Sequence[Habit]:
@@ -130,22 +135,39 @@ def _synced(
 ) -> _Heard:
     random = Random(f"{what.seed}/syncs")
     slot = f"oracle_{database.name}"
-    make_tables(database)
+    if what.programme.upkeep:
+        show_deletes(database)
+    make_tables(database, what.programme.tables)
     write(database, [Transaction(Author(what.seed, -1).first_rows())], lambda: False)
-    syncs = Syncs(database, slot, what.manner, random, folder, without)
+    syncs = Syncs(database, slot, what.programme.tables, what.manner, random, folder, without)
     heard = _Heard([Destination(habit, syncs.keys) for habit in what.habits])
-    with at_work(database, what.seed, what.policy, writers) as working:
+    with at_work() as working:
+        for writer in range(writers):
+            working.join(partial(write, database, Author(what.seed, writer).transactions()))
+        working.join(partial(write, database, disturbances(what.seed, what.policy)))
         end = time.monotonic() + seconds
-        publish(database, slot)
+        publish(database, slot, what.programme.tables)
+        if what.programme.upkeep:
+            _keep_up(working, database, what)
         for meetings in (duels(what.seed), settlings(what.seed)):
             working.join(partial(meet, database, meetings))
         while time.monotonic() < end and outcome.error is None:
             _hear(heard, syncs.sync(), outcome)
         time.sleep(TAIL_SECONDS)
         outcome.tally = working.end()
+    if what.programme.upkeep:
+        calm(database)
     if outcome.error is None:
         _hear(heard, syncs.sync(to_the_end=True), outcome)
     return heard
+
+
+def _keep_up(working: Writers, database: Database, what: Play) -> None:
+    for session in range(KEEPERS):
+        working.join(partial(keep, database, chores(what.seed, session)))
+    if what.policy is Policy.HIDDEN:
+        working.join(partial(keep, database, hidden_deletes(what.seed), hiding=True))
+    start_policies(database, what.programme.tables, what.policy)
 
 
 def _hear(heard: _Heard, sync: Sync, outcome: Outcome) -> None:
@@ -160,7 +182,7 @@ def _hear(heard: _Heard, sync: Sync, outcome: Outcome) -> None:
 
 def _judged(database: Database, what: Play, heard: _Heard) -> list[Deviation]:
     found = []
-    for table in TABLES:
+    for table in what.programme.tables:
         truth = Truth.of(database, table.query)
         for destination in heard.destinations:
             copy = destination.copies[table.name]

@@ -16,7 +16,7 @@ from multiprocessing import get_context, util
 from pathlib import Path
 
 from oracle.hurry import Rule
-from oracle.scene import ROUND_OF_POLICIES, Outcome, Play, play
+from oracle.scene import Outcome, Play, play
 from testkit.cluster import Cluster
 from testkit.servers import candidate
 
@@ -30,9 +30,9 @@ class Staging:
     keep: Path | None
     without: Rule | None
 
-    def server_of(self, seed: int) -> str:
+    def server_of(self, what: Play) -> str:
         """The name of the server that a seed is played on."""
-        return self.servers[seed // len(ROUND_OF_POLICIES) % len(self.servers)]
+        return self.servers[what.programme.turn(what.seed) % len(self.servers)]
 
 
 def played(plays: Sequence[Play], staging: Staging, jobs: int) -> Iterator[Outcome]:
@@ -46,7 +46,7 @@ def played(plays: Sequence[Play], staging: Staging, jobs: int) -> Iterator[Outco
 
 
 def _on_stage(what: Play, staging: Staging) -> Outcome:
-    cluster = _running(staging.server_of(what.seed))
+    cluster = _running(staging.server_of(what))
     return play(cluster, what, keep=staging.keep, without=staging.without)
 
 

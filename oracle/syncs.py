@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,7 +21,7 @@ from airbyte_cdk.utils.traced_exception import AirbyteTracedException
 
 from integration_tests.inprocess import InProcess
 from oracle.hurry import WITHOUT, Rule, hurried, run_hurried
-from oracle.tables import PUBLICATION, TABLES
+from oracle.tables import PUBLICATION, Table
 from testkit.connector import Connector
 from testkit.database import Database
 from testkit.protocol import Json, Output
@@ -70,6 +70,7 @@ class Syncs:
         self,
         database: Database,
         slot: str,
+        tables: Sequence[Table],
         manner: Manner,
         random: Random,
         folder: Path,
@@ -90,7 +91,7 @@ class Syncs:
         self._without = without
         environment = {WITHOUT: without.name} if without else {}
         self._process = Connector(self._config, folder, entry=run_hurried, environment=environment)
-        self._catalog = InProcess(self._config).catalog("incremental", [table.name for table in TABLES])
+        self._catalog = InProcess(self._config).catalog("incremental", [table.name for table in tables])
         self.state: list[Json] = []
 
     @property

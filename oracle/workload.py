@@ -8,6 +8,7 @@ spans slices, fences and whole syncs. What the seed does not fix is how the serv
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
-from oracle.tables import BASE, EVENTS, HYPERTABLES, KEYED, PARTS, TABLES, Table
+from oracle.tables import BASE, EVENTS, HYPERTABLES, KEYED, PARTS, READINGS, TABLES, Table
 
 DEVICES: Final = 6
 HOURS: Final = 24
@@ -25,6 +26,12 @@ DAYS: Final = 6
 PARTS_KEPT: Final = 120
 DROPPED_BEFORE: Final = BASE + timedelta(days=2)
 """`drop_chunks` takes away what is older."""
+
+HIDDEN_DEVICE: Final = 0
+"""Of which rows may be deleted without a trace in the log."""
+LARGE_DEVICE: Final = DEVICES + 1
+"""Of which nobody else writes."""
+LARGE_ROWS: Final = 5_000_000
 
 Key = tuple[datetime, int]
 
@@ -35,6 +42,8 @@ class Policy(Enum):
     EVERYTHING = "everything equal"
     DROPS = "drop_chunks: history is kept"
     TRUNCATES = "TRUNCATE: rows are kept"
+    HIDDEN = "DELETE of whole batches: rows are kept"
+    LARGE = "everything equal, after a transaction of five million rows"
 
 
 class Ending(Enum):
@@ -69,6 +78,11 @@ class Author:
         self._random = Random(f"{seed}/{writer}")
         self._writer = writer
         self._written = 0
+
+    def transactions(self) -> Iterator[Transaction]:
+        """All of them."""
+        while True:
+            yield self.transaction()
 
     def transaction(self) -> Transaction:
         """The next one."""
@@ -229,6 +243,11 @@ _INSERT: Final = sql.SQL(
     "INSERT INTO {} (time, device, value, note)"
     " SELECT * FROM unnest(%s::timestamptz[], %s::int[], %s::int[], %s::text[])"
 )
+_INSERT_MANY: Final = sql.SQL(
+    "INSERT INTO {} (device, time, value, note)"
+    " SELECT %s, %s + i * (%s * interval '1 day' / %s), i, 'row ' || i FROM generate_series(0, %s - 1) i"
+)
+_DELETE_MANY: Final = sql.SQL("DELETE FROM {} WHERE device = %s AND time >= %s")
 _PLAINLY: Final = sql.SQL("")
 _OR_NOTHING: Final = sql.SQL("ON CONFLICT DO NOTHING")
 _OR_UPDATE: Final = sql.SQL(
@@ -276,10 +295,27 @@ def disturbances(seed: int, policy: Policy) -> tuple[Transaction, ...]:
             steps += [
                 Step(_TRUNCATE_CHUNK.format(sql.Literal(table.name))) for table in random.sample(KEYED, 2)
             ]
-        case Policy.EVERYTHING:
+        case Policy.LARGE:
+            return (_large(random.choice((READINGS, EVENTS))), *(Transaction((step,)) for step in steps))
+        case Policy.EVERYTHING | Policy.HIDDEN:
             pass
     random.shuffle(steps)
     return tuple(Transaction((step,), after=random.uniform(0.1, 0.6)) for step in steps)
+
+
+def _large(table: Table) -> Transaction:
+    """Millions of rows in the first days' chunks; of a table with a key some are changed, deleted, changed in vain."""
+    name = sql.Identifier(table.name)
+    steps = [Step(_INSERT_MANY.format(name), (LARGE_DEVICE, BASE, DAYS, LARGE_ROWS, LARGE_ROWS))]
+    if table.key:
+        steps += [
+            Step(_UPDATE.format(name), (1, LARGE_DEVICE, BASE, BASE + timedelta(hours=6))),
+            Step(sql.SQL("SAVEPOINT here")),
+            Step(_UPDATE.format(name), (2, LARGE_DEVICE, BASE, BASE + timedelta(hours=12))),
+            Step(sql.SQL("ROLLBACK TO here")),
+            Step(_DELETE_MANY.format(name), (LARGE_DEVICE, BASE + timedelta(days=DAYS, hours=-2))),
+        ]
+    return Transaction(tuple(steps), after=0.1)
 
 
 def _columns(keys: list[Key], numbers: list[int], notes: list[Any]) -> tuple[Any, ...]:

@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import psycopg
 
-from oracle.workload import Author, Ending, Policy, Step, Transaction, disturbances
+from oracle.workload import Ending, Step, Transaction
 from testkit.database import Database
 
 LOCK_SECONDS: Final = 3
-MOST_OTHERS: Final = 3
-"""Who works beside the writers: one who disturbs them, and two who bring about meetings."""
+MOST: Final = 16
+"""So many may work side by side."""
 
 
 Sleep = Callable[[float], None]
@@ -51,17 +50,13 @@ Work = Callable[[Callable[[], bool], Sleep], Tally]
 class Writers:
     """Writers at work; `end` lets them finish their transactions and returns what became of them all."""
 
-    def __init__(self, database: Database, seed: int, policy: Policy, writers: int) -> None:
+    def __init__(self) -> None:
         self._stop = threading.Event()
-        self._executor = ThreadPoolExecutor(writers + MOST_OTHERS)
-        transactions: list[Iterable[Transaction]] = [_endless(Author(seed, one)) for one in range(writers)]
-        transactions.append(disturbances(seed, policy))
+        self._executor = ThreadPoolExecutor(MOST)
         self._writing: list[Future[Tally]] = []
-        for each in transactions:
-            self.join(partial(write, database, each))
 
     def join(self, work: Work) -> None:
-        """Let somebody else work too."""
+        """Let somebody work, beside the others."""
         self._writing.append(self._executor.submit(work, self._stop.is_set, self._sleep))
 
     def end(self) -> Tally:
@@ -78,9 +73,9 @@ class Writers:
 
 
 @contextmanager
-def at_work(database: Database, seed: int, policy: Policy, writers: int) -> Iterator[Writers]:
-    """Writers that have ended when the block has, however it ends."""
-    working = Writers(database, seed, policy, writers)
+def at_work() -> Iterator[Writers]:
+    """Writers that have ended when the block has, however it ends; at first there is none."""
+    working = Writers()
     try:
         yield working
     finally:
@@ -130,8 +125,3 @@ def perform(connection: psycopg.Connection, transaction: Transaction, sleep: Sle
 def take_step(connection: psycopg.Connection, step: Step) -> None:
     """Run a step's statement. Raises psycopg errors as they come."""
     connection.execute(step.statement.as_string(connection).encode(), step.parameters)
-
-
-def _endless(author: Author) -> Iterator[Transaction]:
-    while True:
-        yield author.transaction()

@@ -1,7 +1,12 @@
-"""Continuous aggregates for tests: made, refreshed, published, and compared with what is materialized."""
+"""Continuous aggregates for tests: made, refreshed, published, and compared with what is materialized.
+
+And the server's own jobs, which refresh them: let loose, and ended.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from integration_tests.cdc.conftest import Followed
@@ -63,3 +68,34 @@ def mirrors(followed: Followed, *names: str) -> None:
     for name in names:
         truth = Truth.of(followed.database, table_of(followed.database, name))
         assert followed.destinations[name].rows(truth) == truth.rows, name
+
+
+def refresh_by_policy(database: Database, *names: str) -> None:
+    """Let the server refresh aggregates every second, all of their time."""
+    for name in names:
+        database.execute(
+            "SELECT add_continuous_aggregate_policy(%s, NULL::interval, NULL::interval, interval '1 second')",
+            [name],
+        )
+
+
+def start_background_workers(database: Database) -> None:
+    """Let the server's jobs run in this database."""
+    database.as_superuser().execute("SELECT _timescaledb_functions.start_background_workers()")
+
+
+def calm(database: Database) -> None:
+    """End the policies, and those that run."""
+    database.execute(
+        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE job_id > 999"
+    )
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%Policy%'"
+    eventually(lambda: not database.as_superuser().execute(query).fetchall())
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Fail unless something comes about."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -21,11 +20,15 @@ from integration_tests.cdc.aggregates import (
     DAILY,
     SIX_HOURLY,
     aggregate,
+    calm,
     ending_well,
+    eventually,
     identify,
     mirrors,
     publish,
     refresh,
+    refresh_by_policy,
+    start_background_workers,
     table_of,
 )
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill, make_tables
@@ -434,16 +437,6 @@ def random_statement(choose: random.Random) -> str:
     )
 
 
-def policies(database: Database, *names: str) -> None:
-    """Let the server refresh aggregates every second, all of their time."""
-    for name in names:
-        database.execute(
-            "SELECT add_continuous_aggregate_policy(%s, NULL::interval, NULL::interval, interval '1 second')",
-            [name],
-        )
-    database.as_superuser().execute("SELECT _timescaledb_functions.start_background_workers()")
-
-
 def runs(database: Database) -> int:
     """How often the server's jobs have run."""
     query = "SELECT coalesce(sum(total_runs), 0)::int FROM timescaledb_information.job_stats"
@@ -457,14 +450,6 @@ def failures_of_jobs(database: Database) -> set[tuple[str, str]]:
     return {(code, text) for code, text in database.rows(query) if code not in {"55P03", "40P01"}}
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Fail unless something comes about."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_policies_refreshes_and_new_aggregates_succeed_while_syncs_run_and_all_of_it_arrives(
     followed: Followed, seed: int
@@ -472,7 +457,8 @@ def test_policies_refreshes_and_new_aggregates_succeed_while_syncs_run_and_all_o
     database = followed.database
     aggregate(database, "hourly")
     aggregate(database, "daily", DAILY)
-    policies(database, "hourly", "daily")
+    refresh_by_policy(database, "hourly", "daily")
+    start_background_workers(database)
     eventually(lambda: runs(database) > 2)
     failures_without_us = failures_of_jobs(database)
     publish(followed, "hourly", "daily")
@@ -493,12 +479,3 @@ def test_policies_refreshes_and_new_aggregates_succeed_while_syncs_run_and_all_o
     ending_well(followed.sync("hourly", "daily"))
     mirrors(followed, "hourly", "daily")
     assert ending_well(followed.sync("hourly", "daily")).records == {}
-
-
-def calm(database: Database) -> None:
-    """End the policies, and those that run."""
-    database.execute(
-        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE job_id > 999"
-    )
-    query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%Policy%'"
-    eventually(lambda: not database.as_superuser().execute(query).fetchall())

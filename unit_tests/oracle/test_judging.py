@@ -9,16 +9,21 @@ import pytest
 
 from integration_tests.truth import Row
 from oracle.judging import Deviation, compare
-from oracle.workload import DROPPED_BEFORE, Policy
+from oracle.workload import DROPPED_BEFORE, HIDDEN_DEVICE, Policy
 
 OLD: Row = (DROPPED_BEFORE - timedelta(hours=1), 1)
 NEW: Row = (DROPPED_BEFORE, 1)
 
 
 def judged(
-    stored: list[Row], held: list[Row], policy: Policy = Policy.EVERYTHING, *, may_repeat: bool = False
+    stored: list[Row],
+    held: list[Row],
+    policy: Policy = Policy.EVERYTHING,
+    *,
+    may_repeat: bool = False,
+    table: str = "readings",
 ) -> Deviation | None:
-    return compare("readings", "habit", Counter(stored), Counter(held), policy, may_repeat=may_repeat)
+    return compare(table, "habit", Counter(stored), Counter(held), policy, may_repeat=may_repeat)
 
 
 def counts(deviation: Deviation | None) -> tuple[int, int]:
@@ -50,11 +55,21 @@ def test_a_row_may_be_repeated_where_that_is_allowed_but_not_invented() -> None:
 def test_dropped_history_is_kept_and_nothing_else() -> None:
     assert judged([NEW], [NEW, OLD], Policy.DROPS) is None
     assert counts(judged([NEW], [NEW, NEW], Policy.DROPS)) == (0, 1)
-    assert counts(judged([], [("text key", 1)], Policy.DROPS)) == (0, 1)
+    assert counts(judged([], [("text key", 1)], Policy.DROPS, table="parts")) == (0, 1)
+    assert counts(judged([], [OLD], Policy.DROPS, table="hourly")) == (0, 1)
 
 
-def test_truncated_rows_are_kept() -> None:
+def test_truncated_rows_are_kept_and_no_bucket_of_theirs() -> None:
     assert judged([], [NEW, OLD], Policy.TRUNCATES) is None
+    assert counts(judged([], [OLD], Policy.TRUNCATES, table="hourly")) == (0, 1)
+
+
+def test_rows_that_may_have_been_deleted_without_a_trace_are_kept_and_no_others() -> None:
+    hidden: Row = (NEW[0], HIDDEN_DEVICE)
+
+    assert judged([], [hidden], Policy.HIDDEN) is None
+    assert counts(judged([], [hidden, NEW], Policy.HIDDEN)) == (0, 1)
+    assert counts(judged([], [hidden], Policy.HIDDEN, table="events")) == (0, 1)
 
 
 def test_a_deviation_shows_some_of_its_rows() -> None:
