@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench oracle servers lock clean
+.PHONY: help demo test lint format bench oracle day servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ format: $(READY) ## Let ruff mend and format
 bench: $(READY) ## Measure against COPY, pg_recvlogical and the peers
 	$(BIN)/python -m benchmarks
 
-oracle: $(READY) ## Random writers against syncs that are cut and killed: what was told must equal the source (SEEDS=200)
-	$(BIN)/python -m oracle --kills $(if $(SEEDS),--seeds $(SEEDS))
+oracle: $(READY) ## Random writers against syncs that are cut and killed: all must be equal (SEEDS=200, PROGRAMME=rows)
+	$(BIN)/python -m oracle --kills $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PROGRAMME),--programme $(PROGRAMME))
+
+day: $(READY) ## A day of compression, refresh and retention in ten minutes, followed (needs a Community edition server)
+	$(BIN)/python -m oracle.day
 
 servers: $(READY) ## Prepare the test servers, so that the rest works offline
 	@$(BIN)/python -m testkit prepare

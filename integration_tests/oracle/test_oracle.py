@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from oracle.day.scene import live_through
 from oracle.hurry import Rule
+from oracle.programme import PROGRAMMES
 from oracle.report import complaints
 from oracle.scene import Outcome, Play, play
 from oracle.syncs import Manner
@@ -87,3 +89,25 @@ def test_the_command_writes_its_page_and_tells_a_failure_by_its_status(
     page = (tmp_path / "oracle.md").read_text()
     assert ("Switched off" in page, "TimescaleDB 2." in page) == (True, True)
     assert done.returncode == (0 if "## Failures\n\nNone." in page else 1), done.stderr
+
+
+@pytest.mark.community
+@pytest.mark.parametrize("seed", [0, 1, 5, 6, 7])
+def test_what_was_told_equals_the_source_however_its_chunks_are_kept(
+    community_server: Cluster, seed: int
+) -> None:
+    outcome = play(community_server, Play.of(seed, PROGRAMMES["compression"]), seconds=2 * SECONDS)
+
+    assert outcome.well, complaints(outcome)
+    assert outcome.tally.committed
+    assert outcome.records
+
+
+@pytest.mark.community
+def test_a_day_of_policies_is_followed_to_its_end(community_server: Cluster) -> None:
+    day = live_through(community_server, seed=1, seconds=20)
+
+    assert day.well, day
+    assert day.jobs
+    assert day.rows
+    assert day.syncs > 1
