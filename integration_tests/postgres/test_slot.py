@@ -113,13 +113,17 @@ def test_an_open_writer_bounds_the_creation_and_is_named(
 def test_giving_up_in_the_middle_leaves_no_slot_behind(
     database: Database, replication: Connection, watching: Connection, name: str
 ) -> None:
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
+    interrupts = [KeyboardInterrupt]
+
+    def interrupted_once(seconds: float) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        time.sleep(seconds)
 
     with database.connect() as writer:
         writer.execute("CREATE TABLE public.t (a int)")
         with pytest.raises(KeyboardInterrupt):
-            create_slot(replication, watching, name, seconds=60, clock=time.monotonic, sleep=interrupt)
+            create_slot(replication, watching, name, seconds=60, clock=time.monotonic, sleep=interrupted_once)
 
         assert gone(watching, name)
 

@@ -33,6 +33,7 @@ from source_timescaledb.sqlstates import connector_error
 PLUGIN: Final = "pgoutput"
 POLL_SECONDS: Final = 0.02
 CANCEL_SECONDS: Final = 5.0
+CANCEL_AGAIN_SECONDS: Final = 0.5
 
 _FAILOVER: Final = 170_000
 """PostgreSQL 17 brought slots that standbys take over."""
@@ -349,11 +350,16 @@ def _blockers(watching: Connection, pid: int) -> list[OpenWriter]:
 def _cancelled(
     replication: Connection, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> PGresult | None:
-    """End the command under way; what it still answered. The connection is closed where even that does not end it."""
+    """End the command under way; what it still answered. The connection is closed where even that does not end it.
+
+    It is cancelled again until it answers: a cancellation that overtakes its command is lost.
+    """
     result = None
+    give_up = clock() + CANCEL_SECONDS
     try:
-        replication.cancel_safe(timeout=CANCEL_SECONDS)
-        result = answer(replication.pgconn, seconds=CANCEL_SECONDS, clock=clock, sleep=sleep)
+        while result is None and clock() < give_up:
+            replication.cancel_safe(timeout=CANCEL_SECONDS)
+            result = answer(replication.pgconn, seconds=CANCEL_AGAIN_SECONDS, clock=clock, sleep=sleep)
     except psycopg.Error:
         pass
     finally:
