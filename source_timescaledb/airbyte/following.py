@@ -41,7 +41,7 @@ from source_timescaledb.airbyte.messages import (
     stream_state,
     stream_status,
 )
-from source_timescaledb.airbyte.opening import list_chunks
+from source_timescaledb.airbyte.opening import join_chunks
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.airbyte.stream_progress import StreamProgress, open_streams
 from source_timescaledb.cdc.changes import Changes
@@ -279,9 +279,8 @@ class Following:
         for stream in self._streams:
             plan = stream.opening.plan
             if isinstance(plan, ChunkPlan):
-                born += plan.extend(list_chunks(self._session, stream.request, after=plan.last_chunk))
+                born += join_chunks(self._session, stream.request, plan)
         if born:
-            self._session.logger.info("%d new chunks join the sync.", born)
             self._ground.publish_chunks()
             self._ground.barrier()
         return any(stream.readable for stream in self._streams)
@@ -335,7 +334,7 @@ class Following:
         rows.close()
         stream.torn = isinstance(result, Overflow)
         if isinstance(result, FinishedSlice):
-            crew.confirm(result.slice)
+            crew.confirm(result)
             stream.followed.coverage.add(result.slice, result.snapshot)
 
     def _line_format(self, stream: StreamProgress) -> LineFormat:

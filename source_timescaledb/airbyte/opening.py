@@ -126,10 +126,8 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
 def _begun(plan: Plan | None, chunks: list[Chunk], before: FollowedState | None) -> frozenset[int]:
     if before is None or not isinstance(before.progress, ChunkProgress) or not isinstance(plan, ChunkPlan):
         return frozenset()
-    known, part = before.progress.last_chunk, before.progress.open
-    return frozenset(
-        chunk.oid for chunk in chunks if chunk.id <= known and (chunk.id in part or not plan.unread(chunk.id))
-    )
+    known = before.progress.last_chunk
+    return frozenset(chunk.oid for chunk in chunks if chunk.id <= known and not plan.untouched(chunk.id))
 
 
 def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
@@ -153,6 +151,19 @@ def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> 
     if any(chunk.tiered for chunk in chunks):
         session.logger.warning("Rows of %s in tiered storage are not read.", request.name)
     return [chunk for chunk in chunks if not chunk.tiered]
+
+
+def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> int:
+    """Let chunks join a running read that were born since, and those that took others in; how many were born.
+
+    Raises ConnectorError.
+    """
+    born = plan.extend(list_chunks(session, request, after=plan.last_chunk))
+    if born:
+        session.logger.info("%s: %d new chunks join the sync.", request.name, born)
+    if plan.bereft and (heirs := plan.adopt(list_chunks(session, request))):
+        session.logger.info("%s: %d chunks have taken in others, which are read there.", request.name, heirs)
+    return born
 
 
 def usable_state(session: Session, request: StreamRequest, before: StreamState | None) -> StreamState | None:

@@ -22,7 +22,7 @@ from source_timescaledb.airbyte.messages import (
     stream_state,
     stream_status,
 )
-from source_timescaledb.airbyte.opening import Opening, list_chunks, open_stream, usable_state
+from source_timescaledb.airbyte.opening import Opening, join_chunks, open_stream, usable_state
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.errors import ConnectorError
 from source_timescaledb.snapshot.attempt import Counters, Orders
@@ -137,22 +137,20 @@ class StreamReading:
         self._unreported += rows.rows
         rows.close()
         if isinstance(result, FinishedSlice):
-            chunk_finished = crew.confirm(result.slice)
+            chunk_finished = crew.confirm(result)
             if opening.plan.exhausted:
                 return  # the last STATE follows, and only that one says that nothing is left
             if chunk_finished or self._session.clock() - self._last_state >= STATE_SECONDS:
                 yield self._state(opening, complete=False)
 
     def _extended(self, opening: Opening) -> bool:
-        """Whether chunks were born since, which are read too."""
+        """Whether chunks were born or merged since, of which something is read too."""
         plan = opening.plan
         if not isinstance(plan, ChunkPlan) or self._session.stop.is_set():
             return False
-        born = plan.extend(list_chunks(self._session, self._request, after=plan.last_chunk))
-        if born:
-            self._session.logger.info("%s: %d new chunks join the sync.", self._request.name, born)
+        if join_chunks(self._session, self._request, plan):
             self._session.settle_replica()
-        return born > 0
+        return not plan.exhausted
 
     def _state(self, opening: Opening, *, complete: bool) -> AirbyteMessage:
         position = opening.cursor.position if opening.cursor else None

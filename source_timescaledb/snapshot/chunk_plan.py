@@ -7,6 +7,9 @@ process that lists the chunks afresh finds the same order with some chunks missi
 Progress is then one position in that order, before which everything is finished, plus the ranges finished beyond it.
 Readers may run at most `RUN_AHEAD` chunks past that position, which bounds the state; a chunk may be read by several
 readers at once, each with a slice of its own, so one huge chunk is read as fast as many small ones.
+
+Two chunks may become one (`merge_chunks`). What of the one that is gone was not read is then read in the other, whether
+that was finished before or not: the plan asks for a new listing (`bereft`), or the state shows it (`Territory`).
 """
 
 from __future__ import annotations
@@ -21,35 +24,14 @@ from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Hypertable, 
 from source_timescaledb.snapshot.pace import TARGET_BYTES, Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import ChunkSlice, Slice
+from source_timescaledb.snapshot.spans import subtract, subtract_all, unite
+from source_timescaledb.snapshot.territory import Territory
 from source_timescaledb.state.model import Bounds, ChunkProgress
 
 RUN_AHEAD: Final = 32
 _PAGE_BYTES: Final = 8192
 _JSON_PER_HEAP_BYTE: Final = 3
 """Rendered lines are about three times the heap (measured: 378 bytes a line against 130 in the heap)."""
-
-
-def subtract(span: Span, finished: Iterable[Span]) -> list[Span]:
-    """What is left of a span after taking the finished ranges out, in order."""
-    left, lower = [], span.lower
-    for done in sorted(finished):
-        if done.lower > lower:
-            left.append(Span(lower, min(done.lower, span.upper)))
-        lower = max(lower, done.upper)
-    if lower < span.upper:
-        left.append(Span(lower, span.upper))
-    return [piece for piece in left if not piece.empty]
-
-
-def unite(spans: Iterable[Span]) -> list[Span]:
-    """The same points in as few ranges as possible, in order."""
-    united: list[Span] = []
-    for span in sorted(spans):
-        if united and span.lower <= united[-1].upper:
-            united[-1] = Span(united[-1].lower, max(united[-1].upper, span.upper))
-        else:
-            united.append(span)
-    return united
 
 
 @dataclass(slots=True)
@@ -61,6 +43,8 @@ class _Task:
     """The part of the chunk's range that this plan reads."""
     todo: list[Span]
     done: list[Span] = field(default_factory=list)
+    gone: list[Span] = field(default_factory=list)
+    """What of it could not be read, because the chunk is gone."""
     out: int = 0
     large: bool = False
     """Whether a slice of it ran into a limit, whatever the statistics promise."""
@@ -114,6 +98,9 @@ class ChunkPlan:
         self._cover(chunk.span for chunk in known if chunk.id not in left)
         self._append(planned, start.open)
         self._append(late, start.open)
+        self._orphans: list[tuple[Chunk, Span]] = []
+        self._territory = Territory(start.finished)
+        self._survey((chunk for chunk in known if chunk.id not in left), start)
         self._settle()
 
     def extend(self, chunks: Iterable[Chunk]) -> int:
@@ -151,19 +138,28 @@ class ChunkPlan:
         task.large = True
         task.todo = unite([slice_.span, *task.todo])
 
-    def refresh(self, chunk: Chunk) -> None:
-        """Use a chunk's newer facts (renamed, compressed) for what is still to be read of it."""
-        task = self._by_id.get(chunk.id)
-        if task is not None:
-            task.chunk = chunk
+    def vanish(self, slice_: ChunkSlice) -> bool:
+        """Count a range as gone with its chunk, unless another chunk turns out to have it; True if that was the last."""
+        self._by_id[slice_.chunk.id].gone.append(slice_.span)
+        self._orphans.append((slice_.chunk, slice_.span))
+        return self.confirm(slice_)
 
-    def vanish(self, chunk: Chunk) -> None:
-        """A chunk is gone from the catalog: nothing of it is left to read."""
-        task = self._by_id.get(chunk.id)
-        if task is not None:
-            task.todo.clear()
-            task.done = [task.span]
-            self._settle()
+    @property
+    def bereft(self) -> bool:
+        """Whether chunks were gone, so that `adopt` should be told which there are now."""
+        return bool(self._orphans)
+
+    def adopt(self, chunks: Iterable[Chunk]) -> int:
+        """Read what chunks that are gone have left to others, given all chunks; how many others that are."""
+        orphans, self._orphans = self._orphans, []
+        heirs = set()
+        for chunk in chunks:
+            if chunk.id <= self.last_chunk:
+                left = [span for gone, span in orphans if _has_taken_in(chunk, gone)]
+                if left:
+                    heirs.add(chunk.id)
+                    self._reopen(chunk, left)
+        return len(heirs)
 
     def unread(self, chunk_id: int) -> list[Span]:
         """What of a chunk's time is not confirmed, in order; everything of a chunk that is not known yet."""
@@ -171,6 +167,11 @@ class ChunkPlan:
             return [EVERYTHING]
         task = self._by_id.get(chunk_id)
         return subtract(task.span, task.done) if task is not None else []
+
+    def untouched(self, chunk_id: int) -> bool:
+        """Whether nothing of a chunk is read."""
+        task = self._by_id.get(chunk_id)
+        return chunk_id > self.last_chunk or (task is not None and not task.done)
 
     @property
     def exhausted(self) -> bool:
@@ -197,7 +198,33 @@ class ChunkPlan:
             last_chunk=self.last_chunk,
             open=ahead,
             window=None if self._window == EVERYTHING else self._window,
+            finished=self._territory.bounds,
         )
+
+    def _survey(self, chunks: Iterable[Chunk], start: ChunkProgress) -> None:
+        """Reopen those finished chunks that have grown since the state was written; one without says nothing of it."""
+        known, self._territory = self._territory, Territory()
+        for chunk in chunks:
+            done = [Span(*bounds) for bounds in start.open.get(chunk.id, ())]
+            grown = subtract_all(known.outside(chunk), done) if start.finished is not None else []
+            self._territory.add(chunk, subtract_all([chunk.span], grown))
+            if grown:
+                self._reopen(chunk, grown)
+
+    def _reopen(self, chunk: Chunk, spans: list[Span]) -> None:
+        """Read ranges of a chunk, which may be finished, or wider than it was."""
+        span = chunk.span.meet(self._window)
+        left = [piece for piece in (one.meet(span) for one in spans) if not piece.empty]
+        if not left:
+            return
+        task = self._by_id.get(chunk.id)
+        if task is None:
+            task = self._by_id[chunk.id] = _Task(chunk, span, [], [span])
+            self._tasks.append(task)
+        added = subtract(span, [task.span])
+        task.chunk, task.span = chunk, span
+        task.done = subtract_all([*task.done, *added], left)
+        task.todo = unite([*task.todo, *left])
 
     def _planned(self, chunks: Iterable[Chunk]) -> list[Chunk]:
         """The chunks of the first listing that are not behind the position, in order."""
@@ -205,11 +232,8 @@ class ChunkPlan:
         ordered = sorted(
             (chunk for chunk in chunks if chunk.id <= self._through), key=_position, reverse=newest_first
         )
-        if self._after is None:
-            return ordered
-        if newest_first:
-            return [chunk for chunk in ordered if _position(chunk) < self._after]
-        return [chunk for chunk in ordered if _position(chunk) > self._after]
+        after = self._after
+        return [chunk for chunk in ordered if after is None or self._is_behind(after, chunk)]
 
     def _late(self, chunks: Iterable[Chunk]) -> list[Chunk]:
         first = max(self._through, self._late_after)
@@ -235,10 +259,17 @@ class ChunkPlan:
         while self._tasks and self._tasks[0].finished:
             task = self._tasks.popleft()
             del self._by_id[task.chunk.id]
-            if task.chunk.id <= self._through:
+            self._territory.add(task.chunk, subtract_all([task.chunk.span], task.gone))
+            if task.chunk.id > self._through:
+                self._late_after = max(self._late_after, task.chunk.id)
+            elif self._after is None or self._is_behind(self._after, task.chunk):
                 self._after = _position(task.chunk)
-            else:
-                self._late_after = task.chunk.id
+
+    def _is_behind(self, position: Bounds, chunk: Chunk) -> bool:
+        """Whether the chunk comes later in the order: one that was reopened does not."""
+        if self._order == "newest_first":
+            return _position(chunk) < position
+        return _position(chunk) > position
 
     def _cut(self, task: _Task) -> Span:
         """Take the next slice's range out of what a chunk has left."""
@@ -258,6 +289,14 @@ def _is_small(task: _Task) -> bool:
     """
     expected = task.chunk.pages * _PAGE_BYTES * _JSON_PER_HEAP_BYTE
     return not task.large and 0 < expected < TARGET_BYTES and task.chunk.compressed is None
+
+
+def _has_taken_in(chunk: Chunk, other: Chunk) -> bool:
+    """Whether a chunk has all that another one covered, and more: one that is born in its place has no more."""
+    return chunk.box != other.box and all(
+        outer.lower <= inner.lower and inner.upper <= outer.upper
+        for outer, inner in zip(chunk.box, other.box, strict=True)
+    )
 
 
 def _position(chunk: Chunk) -> tuple[int, int]:

@@ -22,12 +22,13 @@ from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
 from source_timescaledb.snapshot.attempt import Attempt, Counters, Orders, Seat
 from source_timescaledb.snapshot.byte_queue import ByteQueue, Closed
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.held import HeldRows, Portion
 from source_timescaledb.snapshot.pace import SliceCost
 from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.snapshot.query import boundary_query
 from source_timescaledb.snapshot.slice_reader import SliceOverran, SliceRead
-from source_timescaledb.snapshot.slices import Slice
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice
 from source_timescaledb.state.model import Key
 
 QUEUE_BYTES: Final = 16 * 1024 * 1024
@@ -44,7 +45,8 @@ class FinishedSlice:
     slice: Slice
     rows: HeldRows
     snapshot: str
-    """The snapshot it was read in, as `pg_current_snapshot()` writes it; empty where none was asked for."""
+    """The snapshot it was read in, as `pg_current_snapshot()` writes it; empty where none was asked for, as always where
+    the slice's chunk is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,17 @@ class Crew:
             if item is not None:
                 yield item
 
-    def confirm(self, slice_: Slice) -> bool:
+    def confirm(self, result: FinishedSlice) -> bool:
         """Count a written slice as finished; True if that finished a chunk, or the relation."""
         with self._turn:
-            finished = self._plan.confirm(slice_)
+            if (
+                isinstance(self._plan, ChunkPlan)
+                and isinstance(result.slice, ChunkSlice)
+                and not result.snapshot
+            ):
+                finished = self._plan.vanish(result.slice)
+            else:
+                finished = self._plan.confirm(result.slice)
             self._in_flight -= 1
             self._turn.notify_all()
             return finished

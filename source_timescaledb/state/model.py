@@ -55,6 +55,8 @@ class ChunkProgress(_Fact):
     """Ranges finished in chunks past `after`, by chunk id."""
     window: Bounds | None = None
     """What `snapshot_since` left of time when the read was planned."""
+    finished: dict[str, tuple[Bounds, ...]] | None = None
+    """The time that finished chunks cover, by their ranges in the other dimensions (`snapshot.territory`)."""
 
 
 class KeyProgress(_Fact):

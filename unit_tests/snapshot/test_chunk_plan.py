@@ -15,9 +15,10 @@ from source_timescaledb.hypertables.model import (
     Span,
     TimeKind,
 )
-from source_timescaledb.snapshot.chunk_plan import RUN_AHEAD, ChunkPlan, subtract, unite
+from source_timescaledb.snapshot.chunk_plan import RUN_AHEAD, ChunkPlan
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.slices import ChunkSlice
+from source_timescaledb.snapshot.spans import subtract, unite
 from source_timescaledb.state.model import ChunkProgress, Key
 
 TABLE = Hypertable(
@@ -186,13 +187,114 @@ def test_a_chunk_born_later_follows_by_id_whatever_its_range() -> None:
     assert plan.progress.late_after == 4
 
 
+def taken(plan: ChunkPlan) -> ChunkSlice:
+    slice_ = take(plan)
+    assert slice_ is not None
+    return slice_
+
+
 def test_a_vanished_chunk_leaves_nothing_to_read() -> None:
     chunks = weeks(2)
     plan = ChunkPlan(TABLE, chunks, Pace(limit=1))
 
-    plan.vanish(chunks[0])
+    assert plan.vanish(taken(plan))
 
     assert [number for number, _ in read_all(plan)] == [2]
+    assert plan.bereft
+    assert plan.adopt(chunks[1:]) == 0
+    assert plan.exhausted
+    assert not plan.bereft
+
+
+def test_what_a_merged_chunk_has_left_unread_is_read_in_the_one_that_took_it_in() -> None:
+    plan = ChunkPlan(TABLE, weeks(3), Pace(limit=1))
+    plan.confirm(taken(plan))
+    plan.vanish(taken(plan))
+    read_all(plan)
+    assert plan.exhausted
+
+    assert plan.adopt([chunk(1, 100, 300), chunk(3, 300, 400)]) == 1
+
+    assert plan.unread(1) == [Span(200, 300)]
+    assert not plan.untouched(1)
+    assert read_all(plan) == [(1, Span(200, 300))]
+    assert plan.progress.after == (300, 3), "the position does not go back"
+
+
+def test_a_chunk_that_is_not_read_yet_reads_what_it_has_taken_in_as_well() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    plan.vanish(taken(plan))
+
+    plan.adopt([chunk(2, 100, 300)])
+
+    assert plan.untouched(2)
+    assert [span for _, span in read_all(plan)] == [Span(100, 300)]
+
+
+def test_a_chunk_born_where_one_was_dropped_has_not_taken_it_in() -> None:
+    plan = ChunkPlan(TABLE, weeks(1), Pace(limit=1))
+    plan.vanish(taken(plan))
+    born = chunk(2, 100, 200)
+    plan.extend([born])
+    read_all(plan)
+
+    assert plan.adopt([born]) == 0
+
+
+def test_a_resumed_plan_reads_what_finished_chunks_have_taken_in() -> None:
+    plan = ChunkPlan(TABLE, weeks(4), Pace(limit=1))
+    plan.confirm(taken(plan))
+    plan.confirm(taken(plan))
+    merged = [chunk(1, 100, 200), chunk(2, 200, 400), chunk(4, 400, 500)]
+
+    resumed = ChunkPlan(TABLE, merged, Pace(limit=1), progress=plan.progress)
+
+    assert resumed.unread(2) == [Span(300, 400)]
+    assert read_all(resumed) == [(4, Span(400, 500)), (2, Span(300, 400))]
+    assert read_all(ChunkPlan(TABLE, merged, Pace(limit=1), progress=resumed.progress)) == []
+
+
+def test_newest_first_a_finished_chunk_that_took_in_an_older_one_is_read_again() -> None:
+    plan = ChunkPlan(TABLE, weeks(4), Pace(limit=1), newest_first=True)
+    plan.confirm(taken(plan))
+    plan.confirm(taken(plan))
+
+    resumed = ChunkPlan(
+        TABLE, [chunk(1, 100, 200), chunk(3, 200, 400)], Pace(limit=1), progress=plan.progress
+    )
+
+    assert read_all(resumed) == [(3, Span(200, 400)), (1, Span(100, 200))]
+
+
+def test_a_chunk_that_nobody_has_seen_is_found_in_the_one_that_took_it_in() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    read_all(plan)
+
+    resumed = ChunkPlan(
+        TABLE, [chunk(1, 100, 200), chunk(2, 200, 400)], Pace(limit=1), progress=plan.progress
+    )
+
+    assert read_all(resumed) == [(2, Span(300, 400))]
+
+
+def test_a_chunk_that_was_left_half_read_when_it_was_merged_is_read_again_after_a_kill() -> None:
+    plan = ChunkPlan(TABLE, weeks(3), Pace(limit=1))
+    plan.confirm(taken(plan))
+    plan.vanish(taken(plan))
+
+    resumed = ChunkPlan(
+        TABLE, [chunk(1, 100, 300), chunk(3, 300, 400)], Pace(limit=1), progress=plan.progress
+    )
+
+    assert sorted(read_all(resumed)) == [(1, Span(200, 300)), (3, Span(300, 400))]
+
+
+def test_a_state_without_the_time_of_finished_chunks_says_nothing_of_their_growth() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    read_all(plan)
+    before = plan.progress.model_copy(update={"finished": None})
+
+    assert read_all(ChunkPlan(TABLE, [chunk(1, 0, 300)], Pace(limit=1), progress=before)) == []
 
 
 def test_a_window_leaves_out_chunks_before_it_and_clips_the_one_it_cuts() -> None:

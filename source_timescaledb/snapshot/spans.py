@@ -1,0 +1,36 @@
+"""Arithmetic of ranges: what is left of one without others, and many as few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from source_timescaledb.hypertables.model import Span
+
+
+def subtract(span: Span, finished: Iterable[Span]) -> list[Span]:
+    """What is left of a span after taking the finished ranges out, in order."""
+    left, lower = [], span.lower
+    for done in sorted(finished):
+        if done.lower > lower:
+            left.append(Span(lower, min(done.lower, span.upper)))
+        lower = max(lower, done.upper)
+    if lower < span.upper:
+        left.append(Span(lower, span.upper))
+    return [piece for piece in left if not piece.empty]
+
+
+def subtract_all(spans: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
+    """What is left of several spans, in order."""
+    taken = list(finished)
+    return [piece for span in unite(spans) for piece in subtract(span, taken)]
+
+
+def unite(spans: Iterable[Span]) -> list[Span]:
+    """The same points in as few ranges as possible, in order."""
+    united: list[Span] = []
+    for span in sorted(spans):
+        if united and span.lower <= united[-1].upper:
+            united[-1] = Span(united[-1].lower, max(united[-1].upper, span.upper))
+        else:
+            united.append(span)
+    return united
