@@ -14,7 +14,7 @@ import psycopg
 
 from integration_tests.cdc.aggregates import refresh_by_policy, start_background_workers
 from oracle.tables import Kind, Table
-from oracle.upkeep import HIDES_DELETES, SEGMENTWISE, Chore, Order
+from oracle.upkeep import HIDES_DELETES, SEGMENTWISE, TRUNCATION, UNTRUNCATED, Chore, Order
 from oracle.workload import DROPPED_BEFORE, Policy
 from oracle.writers import LOCK_SECONDS, Sleep, Tally
 from testkit.database import Database
@@ -27,9 +27,10 @@ ORDER BY c.range_start
 """
 
 
-def show_deletes(database: Database) -> None:
-    """Let the log tell every DELETE, whoever sends it, unless a session wants it otherwise."""
-    database.as_superuser().execute(f'ALTER DATABASE "{database.name}" SET {HIDES_DELETES} = off'.encode())
+def settle_settings(database: Database) -> None:
+    """Let the log tell every DELETE, and nobody wait to truncate, unless a session wants it otherwise."""
+    for setting, value in ((HIDES_DELETES, "off"), (TRUNCATION, UNTRUNCATED)):
+        database.as_superuser().execute(f'ALTER DATABASE "{database.name}" SET {setting} = {value}'.encode())
 
 
 def keep(
@@ -70,6 +71,7 @@ def _carry_out(connection: psycopg.Connection, chore: Chore | Order) -> None:
     chunks = [name for (name,) in connection.execute(_CHUNKS, [chore.table]).fetchall()]
     chosen = _neighbours(chunks, chore)
     connection.execute(f"SET {SEGMENTWISE} = {'on' if chore.segmentwise else 'off'}".encode())
+    connection.execute(f"SET {TRUNCATION} = {chore.truncation}".encode())
     connection.execute(chore.deed.statement.encode(), chosen)
 
 

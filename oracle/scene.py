@@ -17,7 +17,7 @@ from integration_tests.truth import Truth
 from oracle.destinations import Destination, Habit
 from oracle.hurry import Rule
 from oracle.judging import Deviation, compare
-from oracle.keeping import keep, show_deletes, start_policies
+from oracle.keeping import keep, settle_settings, start_policies
 from oracle.meetings import duels, settlings
 from oracle.programme import PROGRAMMES, Programme
 from oracle.syncs import Manner, Sync, Syncs
@@ -136,7 +136,7 @@ def _synced(
     random = Random(f"{what.seed}/syncs")
     slot = f"oracle_{database.name}"
     if what.programme.upkeep:
-        show_deletes(database)
+        settle_settings(database)
     make_tables(database, what.programme.tables)
     write(database, [Transaction(Author(what.seed, -1).first_rows())], lambda: False)
     syncs = Syncs(database, slot, what.programme.tables, what.manner, random, folder, without)

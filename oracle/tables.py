@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from enum import Enum, auto
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from integration_tests.cdc.aggregates import aggregate, identify, table_of
@@ -119,8 +120,19 @@ def _make(database: Database, table: Table) -> None:
 def publish(database: Database, slot: str, tables: Sequence[Table] = TABLES) -> None:
     """Make the publication of all tables, and the slot after it, which waits for open writers."""
     names = sql.SQL(", ").join(_text(_published(database, table)) for table in tables)
-    database.execute(sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(PUBLICATION), names))
+    create = sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(PUBLICATION), names)
+    while not _done(database, create):
+        pass
     database.as_superuser().execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+
+
+def _done(database: Database, statement: sql.Composable) -> bool:
+    """Whether a statement succeeded; it does not where writers and it wait for each other."""
+    try:
+        database.execute(statement)
+    except psycopg.errors.DeadlockDetected:
+        return False
+    return True
 
 
 def _published(database: Database, table: Table) -> str:

@@ -40,17 +40,21 @@ class Deed(Enum):
 
 SEGMENTWISE: Final = "timescaledb.enable_segmentwise_recompression"
 """Whether a second `compress_chunk` rewrites the segments that have changed, or all of the chunk."""
+TRUNCATION: Final = "timescaledb.compress_truncate_behaviour"
+"""What becomes of rows that were compressed: to truncate their heap, a session waits for seconds with its locks held."""
+UNTRUNCATED: Final = "truncate_disabled"
 HIDES_DELETES: Final = "timescaledb.enable_compressed_direct_batch_delete"
 
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """A deed on the chunks at a place (0 to 1, first to last) among those of a table."""
+    """A deed on the chunks at a place (0 to 1, first to last) among those of a table, with the values of settings."""
 
     deed: Deed
     table: str
     place: float
     segmentwise: bool
+    truncation: str
     after: float
 
 
@@ -70,7 +74,7 @@ def chores(seed: int, session: int) -> Iterator[Chore | Order]:
     """The chores of one session, without end."""
     random = Random(f"{seed}/chores/{session}")
     while True:
-        after = random.choice((0.0, 0.02, 0.1))
+        after = random.choice((0.0, 0.05, 0.2))
         match random.randrange(10):
             case 0:
                 yield _refresh(random, after)
@@ -97,7 +101,8 @@ def hidden_deletes(seed: int) -> Iterator[Order]:
 
 
 def _chore(random: Random, deed: Deed, table: str, after: float) -> Chore:
-    return Chore(deed, table, random.random(), random.random() < 0.7, after)
+    truncation = random.choice((*(UNTRUNCATED,) * 8, "truncate_or_delete", "truncate_only"))
+    return Chore(deed, table, random.random(), random.random() < 0.7, truncation, after)
 
 
 def _refresh(random: Random, after: float) -> Order:

@@ -17,7 +17,7 @@ from integration_tests.truth import Rows, Truth
 from oracle.day.orders import DROPPED_AFTER_SECONDS, orders
 from oracle.destinations import Destination, Habit
 from oracle.judging import Deviation, compare
-from oracle.keeping import keep, show_deletes
+from oracle.keeping import keep, settle_settings
 from oracle.syncs import Manner, Sync, Syncs
 from oracle.tables import Kind, Table, compressible, make_tables, publish
 from oracle.workload import Policy
@@ -100,7 +100,7 @@ def live_through(cluster: Cluster, seed: int, seconds: float) -> Day:
 def _opened(database: Database, seed: int, folder: Path) -> Syncs:
     """The database with its tables and policies, and nothing in it yet."""
     slot = f"day_{database.name}"
-    show_deletes(database)
+    settle_settings(database)
     make_tables(database, TABLES)
     for table in (READINGS, EVENTS):
         database.execute(

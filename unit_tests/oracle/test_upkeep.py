@@ -27,6 +27,7 @@ def test_every_deed_is_done_to_every_table_that_it_is_meant_for() -> None:
         (deed, table.name) for deed in (Deed.MERGE, Deed.SPLIT) for table in KEYED
     }
     assert {chore.segmentwise for chore in done(1) if isinstance(chore, Chore)} == {True, False}
+    assert len({chore.truncation for chore in done(1) if isinstance(chore, Chore)}) == 3
 
 
 def test_the_aggregate_is_refreshed_in_whole_and_in_part() -> None:
