@@ -32,7 +32,8 @@ BATCHES: Final = """\
 Destinations: {habits}. A table without a key may have rows twice at a destination that keeps what no STATE counts,
 after a sync was broken off; nowhere else, and it may never lack one. Where chunks are dropped, tables truncated or whole
 compressed batches deleted without a trace in the log, destinations keep the rows, which is documented: what may have been
-removed so is excused, what is missing never is.
+removed so is excused, what is missing never is. Where TimescaleDB itself has let a key into a table twice, a destination
+has one of the two rows.
 
 """
 
@@ -97,6 +98,7 @@ def _batches(outcomes: Sequence[Outcome]) -> str:
         "transactions",
         "rolled back or failed",
         "records",
+        "keys twice in the source",
     )
     kinds = sorted(
         {(outcome.play.manner, outcome.play.policy) for outcome in outcomes},
@@ -120,6 +122,7 @@ def _batch(batch: Sequence[Outcome]) -> Sequence[str]:
         sum(outcome.tally.committed for outcome in batch),
         sum(outcome.tally.rolled_back + outcome.tally.failed for outcome in batch),
         sum(outcome.records for outcome in batch),
+        sum(outcome.twins for outcome in batch),
     )
     first = batch[0].play
     return (first.policy.value, first.manner.value, *(f"{number:,}" for number in numbers))

@@ -16,7 +16,7 @@ from integration_tests.cdc.aggregates import calm
 from integration_tests.truth import Truth
 from oracle.destinations import Destination, Habit
 from oracle.hurry import Rule
-from oracle.judging import Deviation, compare
+from oracle.judging import Deviation, compare, without_twins
 from oracle.keeping import keep, settle_settings, start_policies
 from oracle.meetings import duels, settlings
 from oracle.programme import PROGRAMMES, Programme
@@ -70,6 +70,8 @@ class Outcome:
     broken_off: int = 0
     """Syncs that were cut or killed."""
     records: int = 0
+    twins: int = 0
+    """Keys that a table of the source holds twice, of the one that has most."""
     deviations: list[Deviation] = field(default_factory=list)
     error: str | None = None
     """With which a sync ended."""
@@ -109,7 +111,7 @@ def play(
         database = stack.enter_context(cluster.database())
         heard = _synced(database, what, outcome, folder, without, seconds, writers)
         if outcome.error is None:
-            outcome.deviations += _judged(database, what, heard)
+            outcome.deviations += _judged(database, what, heard, outcome)
         if keep is not None and not outcome.well:
             _keep(keep / f"seed-{what.seed}-{what.manner.name.lower()}", heard.syncs, outcome)
     outcome.seconds = time.monotonic() - started
@@ -180,18 +182,21 @@ def _hear(heard: _Heard, sync: Sync, outcome: Outcome) -> None:
         destination.hear(sync.output)
 
 
-def _judged(database: Database, what: Play, heard: _Heard) -> list[Deviation]:
+def _judged(database: Database, what: Play, heard: _Heard, outcome: Outcome) -> list[Deviation]:
     found = []
     for table in what.programme.tables:
         truth = Truth.of(database, table.query)
+        key = [table.columns.index(column) for column in table.key]
         for destination in heard.destinations:
             copy = destination.copies[table.name]
             repeats = destination.habit is Habit.CLOCK and not what.manner.once and not copy.key
+            stored, held, twins = without_twins(truth.rows, truth.parsed(copy.rows()), key)
+            outcome.twins = max(outcome.twins, twins)
             deviation = compare(
                 table.name,
                 destination.habit.value,
-                truth.rows,
-                truth.parsed(copy.rows()),
+                stored,
+                held,
                 what.policy,
                 may_repeat=repeats,
             )

@@ -126,7 +126,7 @@ def publish(database: Database, slot: str, tables: Sequence[Table] = TABLES) -> 
     database.as_superuser().execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
 
 
-def _done(database: Database, statement: sql.Composable) -> bool:
+def _done(database: Database, statement: sql.Composed) -> bool:
     """Whether a statement succeeded; it does not where writers and it wait for each other."""
     try:
         database.execute(statement)

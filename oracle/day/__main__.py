@@ -108,6 +108,7 @@ def _column(place: Surroundings, day: Day) -> list[tuple[str, str]]:
         ("Longest sync", f"{day.longest_sync:.1f} s"),
         ("Records", f"{day.records:,}"),
         ("Rows compared", f"{day.rows:,}"),
+        ("Keys that the source itself holds twice", f"{day.twins:,}"),
         ("Outcome", "equal" if day.well else "not equal"),
     ]
 

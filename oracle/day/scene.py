@@ -16,7 +16,7 @@ from integration_tests.cdc.aggregates import calm, refresh_by_policy, start_back
 from integration_tests.truth import Rows, Truth
 from oracle.day.orders import DROPPED_AFTER_SECONDS, orders
 from oracle.destinations import Destination, Habit
-from oracle.judging import Deviation, compare
+from oracle.judging import Deviation, compare, without_twins
 from oracle.keeping import keep, settle_settings
 from oracle.syncs import Manner, Sync, Syncs
 from oracle.tables import Kind, Table, compressible, make_tables, publish
@@ -64,6 +64,8 @@ class Day:
     """Of them at the end."""
     rows: int = 0
     """Of the source at the end."""
+    twins: int = 0
+    """Keys that the source holds twice."""
     deviations: list[Deviation] = field(default_factory=list)
     error: str | None = None
     """With which a sync ended."""
@@ -137,11 +139,14 @@ def _judge(day: Day, database: Database, destinations: list[Destination]) -> Non
         day.rows += truth.rows.total()
         kept_from = _kept_from(database, table)
         for destination in destinations:
+            key = [table.columns.index(column) for column in table.key]
             held = truth.parsed(destination.copies[table.name].rows())
+            stored, held, twins = without_twins(truth.rows, held, key)
+            day.twins = max(day.twins, twins)
             deviation = compare(
                 table.name,
                 destination.habit.value,
-                truth.rows,
+                stored,
                 _since(held, kept_from),
                 Policy.EVERYTHING,
                 may_repeat=False,

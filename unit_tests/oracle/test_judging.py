@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from integration_tests.truth import Row
-from oracle.judging import Deviation, compare
+from oracle.judging import Deviation, compare, without_twins
 from oracle.workload import DROPPED_BEFORE, HIDDEN_DEVICE, Policy
 
 OLD: Row = (DROPPED_BEFORE - timedelta(hours=1), 1)
@@ -70,6 +70,32 @@ def test_rows_that_may_have_been_deleted_without_a_trace_are_kept_and_no_others(
     assert judged([], [hidden], Policy.HIDDEN) is None
     assert counts(judged([], [hidden, NEW], Policy.HIDDEN)) == (0, 1)
     assert counts(judged([], [hidden], Policy.HIDDEN, table="events")) == (0, 1)
+
+
+def test_of_a_key_that_the_source_has_twice_either_row_will_do() -> None:
+    one, other = (1, "a"), (1, "b")
+    stored = Counter([one, other, (2, "c")])
+
+    for row in (one, other):
+        assert without_twins(stored, Counter([row, (2, "c")]), [0]) == (
+            Counter([(2, "c")]),
+            Counter([(2, "c")]),
+            1,
+        )
+
+
+def test_a_twin_is_no_excuse_for_both_missing_nor_for_a_third() -> None:
+    stored = Counter([(1, "a"), (1, "b")])
+
+    assert without_twins(stored, Counter(), [0]) == (stored, Counter(), 1)
+    assert without_twins(stored, Counter([(1, "x")]), [0]) == (stored, Counter([(1, "x")]), 1)
+    assert without_twins(stored, Counter([(1, "a"), (1, "x")]), [0])[1] == Counter([(1, "x")])
+
+
+def test_without_a_key_there_are_no_twins() -> None:
+    rows = Counter([(1, "a"), (1, "a")])
+
+    assert without_twins(rows, rows, []) == (rows, rows, 0)
 
 
 def test_a_deviation_shows_some_of_its_rows() -> None:

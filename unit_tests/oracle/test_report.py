@@ -31,9 +31,10 @@ def outcome(seed: int, manner: Manner = Manner.WHOLE, error: str | None = None) 
 def test_batches_are_added_up() -> None:
     text = page(WHERE, [outcome(4), outcome(5), outcome(4, Manner.KILLED)], None)
 
-    assert "| everything equal | run to their end | 2 | 2 | 0 | 18 | 4 | 2,000 | 46 | 10,000 |" in text
+    assert "| everything equal | run to their end | 2 | 2 | 0 | 18 | 4 | 2,000 | 46 | 10,000 | 0 |" in text
     assert (
-        "| everything equal | killed at a random message | 1 | 1 | 0 | 9 | 2 | 1,000 | 23 | 5,000 |" in text
+        "| everything equal | killed at a random message | 1 | 1 | 0 | 9 | 2 | 1,000 | 23 | 5,000 | 0 |"
+        in text
     )
     assert "| Seeds | 4 to 5 |" in text
     assert "## Failures\n\nNone.\n" in text
