@@ -5,7 +5,7 @@ A row of the source that is missing at a destination is never excused. A row too
 a sync was killed, a table without a key may repeat rows that it has, but not invent any.
 
 TimescaleDB itself may hold a key twice (2.21.4 does, where a unique index spans compressed rows and writers meet). Of
-such twins a destination can have one only, and either will do.
+such twins a destination can have one only; which, and with which large values, nobody can say.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def without_twins(stored: Rows, held: Rows, key: Sequence[int]) -> tuple[Rows, R
 
     seen = Counter(map(of, stored.elements()))
     twins = {one for one, count in seen.items() if count > 1} if key else set()
-    told = Counter(of(row) for row in held.elements() if row in stored and of(row) in twins)
+    told = Counter(of(row) for row in held.elements() if of(row) in twins)
     settled = {one for one in twins if told[one] == 1}
     return (
         Counter({row: count for row, count in stored.items() if of(row) not in settled}),
-        Counter({row: count for row, count in held.items() if of(row) not in settled or row not in stored}),
+        Counter({row: count for row, count in held.items() if of(row) not in settled}),
         len(twins),
     )
 

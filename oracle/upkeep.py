@@ -74,7 +74,7 @@ def chores(seed: int, session: int) -> Iterator[Chore | Order]:
     """The chores of one session, without end."""
     random = Random(f"{seed}/chores/{session}")
     while True:
-        after = random.choice((0.0, 0.05, 0.2))
+        after = random.choice((0.05, 0.2, 0.5))
         match random.randrange(10):
             case 0:
                 yield _refresh(random, after)
