@@ -2,7 +2,8 @@
 
 Compression in all its forms, merges and splits, refreshes. What chunks there are is known only when it is done, so a
 chunk is named by its place among them. Tables without a key are not merged or split: the rows of a chunk that is new to
-the connector are read, and without a key a destination has them twice, which is documented.
+the connector are read, and without a key a destination has them twice, which is documented. Nor is a table both merged
+and split in one play: what is split off, written to and merged again between two looks is missed, and that is documented.
 """
 
 from __future__ import annotations
@@ -73,15 +74,15 @@ _FORMS: Final = (Deed.COMPRESS, Deed.COMPRESS, Deed.DECOMPRESS, Deed.REWRITE)
 def chores(seed: int, session: int) -> Iterator[Chore | Order]:
     """The chores of one session, without end."""
     random = Random(f"{seed}/chores/{session}")
+    reshaping = {table.name: (Deed.MERGE, Deed.SPLIT)[(seed + at) % 2] for at, table in enumerate(KEYED)}
     while True:
         after = random.choice((0.05, 0.2, 0.5))
         match random.randrange(10):
             case 0:
                 yield _refresh(random, after)
             case 1:
-                yield _chore(
-                    random, random.choice((Deed.MERGE, Deed.SPLIT)), random.choice(KEYED).name, after
-                )
+                name, deed = random.choice(list(reshaping.items()))
+                yield _chore(random, deed, name, after)
             case _:
                 table = random.choice((*HYPERTABLES, HOURLY))
                 yield _chore(random, random.choice(_FORMS), table.name, after)

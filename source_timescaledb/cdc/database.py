@@ -6,12 +6,15 @@ from its hypertable, a partition from its table.
 Unchanged large values are looked up by key, all of a batch in one message. The first statement tells the snapshot: while
 a commit waits for a synchronous standby it is decoded already, and a look-up that does not see it would find the value
 from before it and keep that for good. Each statement after the first sees at least as much.
+
+A row that its chunk does not have is looked for in the hypertable: another chunk may have taken the chunk in, or the
+statement took its snapshot before it had its turn behind a decompression, and saw nothing of what that wrote.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Protocol, TypeVar
@@ -169,8 +172,19 @@ def _look_up(connection: Connection, wanted: Sequence[Wanted]) -> list[Values | 
     for oid, rows in groupby(wanted, key=lambda one: one.route.relation.oid):
         name = connection.execute(_NAME, [oid]).fetchone()
         group = list(rows)
-        found += [None] * len(group) if name is None else _rows_of(connection, QualifiedName(*name), group)
+        here = [None] * len(group) if name is None else _rows_of(connection, QualifiedName(*name), group)
+        found += _found_elsewhere(connection, group, here)
     return found
+
+
+def _found_elsewhere(
+    connection: Connection, wanted: Sequence[Wanted], here: Sequence[Values | None]
+) -> Iterator[Values | None]:
+    """The same, with what the chunk does not have, of one hypertable, from the hypertable."""
+    missing = [one for one, values in zip(wanted, here, strict=True) if values is None]
+    hypertable = wanted[0].route.owner.stream.hypertable
+    elsewhere = iter(_rows_of(connection, hypertable.name, missing) if missing and hypertable else ())
+    return (next(elsewhere, None) if values is None else values for values in here)
 
 
 def _rows_of(connection: Connection, table: QualifiedName, wanted: Sequence[Wanted]) -> list[Values | None]:

@@ -13,6 +13,9 @@ Both brackets belong to the transaction, or to the same subtransaction of it. A 
 brackets and its rows with it, since nothing is streamed before the commit; so the brackets of a whole transaction are
 balanced. Should they ever not be, nobody can say which rows were the application's, and the stream must stop there:
 each message by itself was well-formed, hence an error of its own.
+
+One end has no start and closes nothing: that of a DELETE which was about to remove a whole batch, which is not marked,
+and found that somebody else had just decompressed it (tsl/src/compression/compression_dml.c@2.29.2, line 1363).
 """
 
 from __future__ import annotations
@@ -69,9 +72,12 @@ class Markers:
         if step is None:
             return False
         region, change = step
-        depth = self._depths[region] = self._depths.get(region, 0) + change
+        depth = self._depths.get(region, 0) + change
         if depth < 0:
+            if region is _Region.DECOMPRESSION:
+                return True
             raise UnbalancedMarkers("one ends a region that did not begin")
+        self._depths[region] = depth
         self.inside = any(self._depths.values())
         return True
 

@@ -99,6 +99,7 @@ class ChunkPlan:
         self._append(planned, start.open)
         self._append(late, start.open)
         self._orphans: list[tuple[Chunk, Span]] = []
+        self._split_off: set[int] = set()
         self._territory = Territory(start.finished)
         self._survey((chunk for chunk in known if chunk.id not in left), start)
         self._settle()
@@ -106,6 +107,7 @@ class ChunkPlan:
     def extend(self, chunks: Iterable[Chunk]) -> int:
         """Append chunks born since; those already known are left out. How many are new."""
         born = [chunk for chunk in chunks if chunk.id > self.last_chunk]
+        self._split_off |= {chunk.id for chunk in born if self._is_known(chunk)}
         self._append(sorted(born, key=lambda chunk: chunk.id), {})
         self.last_chunk = max([self.last_chunk, *(chunk.id for chunk in born)])
         self._settle()
@@ -264,6 +266,15 @@ class ChunkPlan:
                 self._late_after = max(self._late_after, task.chunk.id)
             elif self._after is None or self._is_behind(self._after, task.chunk):
                 self._after = _position(task.chunk)
+        self._split_off &= self._by_id.keys()
+        for chunk_id in self._split_off:
+            self._territory.remove(self._by_id[chunk_id].chunk)
+
+    def _is_known(self, chunk: Chunk) -> bool:
+        """Whether a chunk that is born covers what another one covered when it was last seen."""
+        return self._territory.outside(chunk) != [chunk.span] or any(
+            not task.chunk.span.meet(chunk.span).empty for task in self._tasks
+        )
 
     def _is_behind(self, position: Bounds, chunk: Chunk) -> bool:
         """Whether the chunk comes later in the order: one that was reopened does not."""

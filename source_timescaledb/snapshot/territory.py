@@ -6,7 +6,8 @@ counts as finished. So a state keeps the time that finished chunks cover, and wh
 
 Chunks that share their ranges in all other dimensions cover ranges of time that seldom have gaps, so a few spans say it
 all, however many chunks there are. Where they do not, the smallest gaps are taken for covered, which bounds the state: a
-chunk that is born in such a gap and merged before any sync has seen it is missed.
+chunk that is born in such a gap and merged before any sync has seen it is missed. So is one that is split off, written to
+and merged again between two looks: what it covers was finished before, and nothing tells it from that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from source_timescaledb.hypertables.model import Chunk, Span
-from source_timescaledb.snapshot.spans import subtract, unite
+from source_timescaledb.snapshot.spans import subtract, subtract_all, unite
 from source_timescaledb.state.model import Bounds
 
 MOST_SPANS: Final = 40
@@ -32,6 +33,12 @@ class Territory:
         """These spans of a chunk are finished."""
         space = _space(chunk)
         self._known[space] = unite([*self._known.get(space, ()), *spans])
+
+    def remove(self, chunk: Chunk) -> None:
+        """What a chunk covers is not finished: it was split off from one that is."""
+        space = _space(chunk)
+        if space in self._known:
+            self._known[space] = subtract_all(self._known[space], [chunk.span])
 
     def outside(self, chunk: Chunk) -> list[Span]:
         """What of a chunk no finished one has covered, in order."""

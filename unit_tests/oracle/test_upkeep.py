@@ -20,7 +20,7 @@ def test_a_seed_gives_the_same_chores_each_time_and_another_session_others() -> 
 
 
 def test_every_deed_is_done_to_every_table_that_it_is_meant_for() -> None:
-    found = {(chore.deed, chore.table) for chore in done(1) if isinstance(chore, Chore)}
+    found = {(chore.deed, chore.table) for seed in (1, 2) for chore in done(seed) if isinstance(chore, Chore)}
 
     forms = {Deed.COMPRESS, Deed.DECOMPRESS, Deed.REWRITE}
     assert found == {(deed, table.name) for deed in forms for table in (*HYPERTABLES, HOURLY)} | {
@@ -28,6 +28,14 @@ def test_every_deed_is_done_to_every_table_that_it_is_meant_for() -> None:
     }
     assert {chore.segmentwise for chore in done(1) if isinstance(chore, Chore)} == {True, False}
     assert len({chore.truncation for chore in done(1) if isinstance(chore, Chore)}) == 3
+
+
+def test_no_table_is_both_merged_and_split_in_one_play() -> None:
+    reshaped = {(chore.table, chore.deed) for chore in done(1) if isinstance(chore, Chore)} & {
+        (table.name, deed) for table in KEYED for deed in (Deed.MERGE, Deed.SPLIT)
+    }
+
+    assert len(reshaped) == len(KEYED)
 
 
 def test_the_aggregate_is_refreshed_in_whole_and_in_part() -> None:

@@ -79,6 +79,18 @@ def test_an_end_without_a_start_is_refused(before: list[str]) -> None:
     assert caught.value.failure_type is FailureType.SYSTEM
 
 
+def test_the_end_of_a_decompression_that_did_not_begin_closes_nothing() -> None:
+    """TimescaleDB writes one where a DELETE of a whole batch comes too late."""
+    markers = Markers()
+
+    for prefix, inside in ((D_END, False), (D_START, True), (D_END, False), (C_START, True), (D_END, True)):
+        assert markers.see(prefix)
+        assert markers.inside == inside
+
+    markers.see(C_END)
+    markers.finish()
+
+
 @pytest.mark.parametrize(
     "before", [[C_START], [D_START], [C_START, D_START, D_END], [C_START, C_START, C_END]]
 )

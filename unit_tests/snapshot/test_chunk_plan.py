@@ -277,6 +277,28 @@ def test_a_chunk_that_nobody_has_seen_is_found_in_the_one_that_took_it_in() -> N
     assert read_all(resumed) == [(2, Span(300, 400))]
 
 
+def test_a_chunk_that_was_split_off_and_merged_again_before_it_was_read_is_read() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    first = taken(plan)
+    plan.extend([chunk(3, 250, 300)])
+    plan.confirm(first)
+    plan.confirm(taken(plan))
+    assert plan.progress.after == (200, 2), "both are finished, and the one that was split off is not"
+
+    resumed = ChunkPlan(TABLE, weeks(2), Pace(limit=1), progress=plan.progress)
+
+    assert read_all(resumed) == [(2, Span(250, 300))]
+
+
+def test_a_chunk_that_was_split_off_and_read_leaves_no_gap() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    read_all(plan)
+    plan.extend([chunk(3, 250, 300)])
+    assert read_all(plan) == [(3, Span(250, 300))]
+
+    assert read_all(ChunkPlan(TABLE, weeks(2), Pace(limit=1), progress=plan.progress)) == []
+
+
 def test_a_chunk_that_was_left_half_read_when_it_was_merged_is_read_again_after_a_kill() -> None:
     plan = ChunkPlan(TABLE, weeks(3), Pace(limit=1))
     plan.confirm(taken(plan))
