@@ -56,10 +56,11 @@ PROGRAMMES: Final[Mapping[str, Programme]] = {
         "oracle-compression.md",
         f"{_WRITERS} All hypertables may be compressed, and a sixth stream is a continuous aggregate. Two more sessions"
         " compress, decompress and recompress chunks, merge and split those of tables with a key, and refresh the"
-        " aggregate, without pause; policies of the server's own do the same every second, and drop chunks where that is"
-        " in the programme.",
+        " aggregate all the time; in every other pair of seeds policies of the server's own do the same every second, and"
+        " drop chunks where that is in the programme.",
         (*(Policy.EVERYTHING,) * 5, Policy.HIDDEN, Policy.DROPS, Policy.TRUNCATES),
         (*map(compressible, HYPERTABLES), PARTS, HOURLY),
+        manners=(Manner.CUT, Manner.WHOLE, Manner.KILLED),
         upkeep=True,
     ),
     "large": Programme(
