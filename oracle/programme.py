@@ -39,6 +39,10 @@ class Programme:
         """How the syncs of a seed end."""
         return self.manners[seed % len(self.manners)]
 
+    def has_policies(self, seed: int) -> bool:
+        """Whether the server's own jobs run, with half of the seeds of each policy."""
+        return self.upkeep and (seed + self.turn(seed) // 2) % 2 == 0
+
     def turn(self, seed: int) -> int:
         """The number of the round that deals out a policy to the seed."""
         return seed // len(self.policies)
@@ -56,7 +60,7 @@ PROGRAMMES: Final[Mapping[str, Programme]] = {
         "oracle-compression.md",
         f"{_WRITERS} All hypertables may be compressed, and a sixth stream is a continuous aggregate. Two more sessions"
         " compress, decompress and recompress chunks, merge and split those of tables with a key, and refresh the"
-        " aggregate all the time; in every other pair of seeds policies of the server's own do the same every second, and"
+        " aggregate all the time; with every other seed policies of the server's own do the same every second, and"
         " drop chunks where that is in the programme.",
         (*(Policy.EVERYTHING,) * 5, Policy.HIDDEN, Policy.DROPS, Policy.TRUNCATES),
         (*map(compressible, HYPERTABLES), PARTS, HOURLY),
