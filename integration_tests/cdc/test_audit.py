@@ -28,6 +28,7 @@ from integration_tests.cdc.test_compression import (
 )
 from integration_tests.cdc.test_stopping import STOP, left_open
 from integration_tests.inprocess import Ended
+from integration_tests.truth import Truth
 from source_timescaledb.cdc.compressing import DIRECT_COMPRESS, DIRECT_DELETE
 from testkit.database import Database
 from testkit.run import At
@@ -195,10 +196,32 @@ def test_a_chunk_that_is_split_loses_nothing(scene: Scene) -> None:
     except psycopg.errors.FeatureNotSupported:
         pytest.skip("this version does not split compressed chunks")
 
+    scene.database.execute("DELETE FROM metrics WHERE note = 'n99'")
     ended = ending_well(scene.followed.sync(*TABLES))
 
-    assert warnings(ended) == []
-    scene.followed.mirrors("metrics")
+    split, counted = warnings(ended)
+    assert "Chunks of public.metrics are new and hold what another chunk held before" in split
+    assert "from 2024-01-01 12:00:00 up to 2024-01-02 00:00:00" in split
+    assert VANISHED in counted
+    truth = Truth.of(scene.database, "metrics")
+    kept = scene.followed.destinations["metrics"].rows(truth) - truth.rows
+    assert [row[3] for row in kept] == ["n99"], "the delete that nobody was told of, and nothing else"
+    assert warnings(ending_well(scene.followed.sync(*TABLES))) == []
+
+
+def test_a_chunk_that_is_split_fails_the_stream_once_where_that_is_asked_for(scene: Scene) -> None:
+    scene.followed.settings["invisible_deletes"] = "fail"
+    chunk = scene.database.rows("SELECT show_chunks('metrics')::text ORDER BY 1")[0][0]
+    try:
+        scene.database.execute(f"CALL split_chunk('{chunk}')".encode())
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this version does not split compressed chunks")
+
+    ended = scene.followed.sync(*TABLES)
+
+    assert [error["message"].split(" are new")[0] for error in ended.errors] == ["Chunks of public.metrics"]
+    ending_well(scene.followed.sync(*TABLES))
+    scene.followed.mirrors(*TABLES)
 
 
 def test_without_a_key_the_rows_of_a_chunk_that_was_split_off_come_twice(scene: Scene) -> None:
@@ -212,7 +235,8 @@ def test_without_a_key_the_rows_of_a_chunk_that_was_split_off_come_twice(scene: 
     ended = ending_well(scene.followed.sync(*TABLES))
 
     assert len(ended.rows("events")) == 25
-    assert warnings(ended) == []
+    (warning,) = warnings(ended)
+    assert "public.events" in warning
 
 
 def test_the_rows_of_a_chunk_that_is_attached_arrive(scene: Scene) -> None:

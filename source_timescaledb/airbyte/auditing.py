@@ -201,7 +201,7 @@ class Audit:
                 stream.name,
                 rows,
                 chunk.name,
-                _between(stream, chunk.span),
+                between(stream, chunk.span),
             )
 
     def _span(self, look: _Look, chunk: Chunk, rows: int) -> Span:
@@ -257,7 +257,7 @@ class Audit:
 
     def _vanished(self, look: _Look, vanished: dict[int, int]) -> str:
         places = [
-            f"{rows} in chunk {look.chunks[chunk].name}{_between(look.stream, look.chunks[chunk].span)}"
+            f"{rows} in chunk {look.chunks[chunk].name}{between(look.stream, look.chunks[chunk].span)}"
             for chunk, rows in sorted(vanished.items(), key=lambda one: look.chunks[one[0]].span)
         ]
         where = ", ".join(places[:NAMED_AT_MOST])
@@ -268,7 +268,7 @@ class Audit:
         )
 
 
-def _between(stream: StreamProgress, span: Span) -> str:
+def between(stream: StreamProgress, span: Span) -> str:
     """A range of time, where it says something, to be put behind a name."""
     hypertable = stream.request.relation.hypertable
     assert hypertable is not None

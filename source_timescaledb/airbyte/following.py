@@ -30,7 +30,7 @@ from typing import Final
 
 from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
-from source_timescaledb.airbyte.auditing import Audit
+from source_timescaledb.airbyte.auditing import Audit, between
 from source_timescaledb.airbyte.catalog import StreamRequest
 from source_timescaledb.airbyte.ground import Ground
 from source_timescaledb.airbyte.messages import (
@@ -54,7 +54,7 @@ from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.config.replication import LsnCommitBehaviour
 from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
-from source_timescaledb.errors import ConnectorError, TransientError
+from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import ConnectionSettings
@@ -181,6 +181,8 @@ class Following:
         self._streams = open_streams(
             self._session, self._requests, ground.before, ground.skipped, ground.compressing
         )
+        for stream in self._streams:
+            self._tell_displaced(stream)
         if ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             ground.barrier()
 
@@ -280,10 +282,31 @@ class Following:
             plan = stream.opening.plan
             if isinstance(plan, ChunkPlan):
                 born += join_chunks(self._session, stream.request, plan)
+                self._tell_displaced(stream)
         if born:
             self._ground.publish_chunks()
             self._ground.barrier()
         return any(stream.readable for stream in self._streams)
+
+    def _tell_displaced(self, stream: StreamProgress) -> None:
+        """Name the chunks that came with rows which were told before: nothing tells of deletes in them until now."""
+        plan = stream.opening.plan
+        if not isinstance(plan, ChunkPlan) or not plan.displacing:
+            return
+        chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in plan.displacing)
+        plan.displacing.clear()
+        sentence = (
+            f"Chunks of {stream.name} are new and hold what another chunk held before (it was split, or dropped and made "
+            f"again): {chunks}. Rows of theirs that were deleted, or given another key, before they were added to the "
+            "publication vanished, and the log does not tell which, so a destination still has them."
+        )
+        remedy = "Refresh the stream with its data cleared to be rid of them."
+        if self._session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:
+            stream.failed = ConfigurationError(
+                sentence, remedy=f"{remedy} It is told once: the next sync goes on."
+            )
+        else:
+            self._session.logger.warning("%s %s", sentence, remedy)
 
     def _is_late(self) -> bool:
         """Whether first loads have taken as long as one sync may spend on them; the next one goes on."""

@@ -101,13 +101,21 @@ class ChunkPlan:
         self._orphans: list[tuple[Chunk, Span]] = []
         self._split_off: set[int] = set()
         self._territory = Territory(start.finished)
+        self.displacing = [
+            chunk
+            for chunk in late
+            if chunk.id > start.last_chunk and self._territory.outside(chunk) != [chunk.span]
+        ]
+        """Chunks that are new and cover what another covered when it was last seen: split off, or in its place."""
         self._survey((chunk for chunk in known if chunk.id not in left), start)
         self._settle()
 
     def extend(self, chunks: Iterable[Chunk]) -> int:
         """Append chunks born since; those already known are left out. How many are new."""
         born = [chunk for chunk in chunks if chunk.id > self.last_chunk]
-        self._split_off |= {chunk.id for chunk in born if self._is_known(chunk)}
+        split_off = [chunk for chunk in born if self._is_known(chunk)]
+        self._split_off |= {chunk.id for chunk in split_off}
+        self.displacing += split_off
         self._append(sorted(born, key=lambda chunk: chunk.id), {})
         self.last_chunk = max([self.last_chunk, *(chunk.id for chunk in born)])
         self._settle()

@@ -72,6 +72,25 @@ def test_rows_that_may_have_been_deleted_without_a_trace_are_kept_and_no_others(
     assert counts(judged([], [hidden], Policy.HIDDEN, table="events")) == (0, 1)
 
 
+def test_a_row_of_a_chunk_that_was_split_off_may_be_kept_and_none_beside_it() -> None:
+    periods = [(NEW[0], NEW[0] + timedelta(hours=1))]
+
+    def found(row: Row) -> Deviation | None:
+        return compare(
+            "readings",
+            "habit",
+            Counter(),
+            Counter([row]),
+            Policy.EVERYTHING,
+            may_repeat=False,
+            split_off=periods,
+        )
+
+    assert found(NEW) is None
+    assert counts(found(OLD)) == (0, 1)
+    assert counts(found((periods[0][1], 1))) == (0, 1)
+
+
 def test_of_a_key_that_the_source_has_twice_either_row_will_do() -> None:
     one, other = (1, "a"), (1, "b")
     stored = Counter([one, other, (2, "c")])

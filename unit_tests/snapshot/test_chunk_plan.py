@@ -290,6 +290,30 @@ def test_a_chunk_that_was_split_off_and_merged_again_before_it_was_read_is_read(
     assert read_all(resumed) == [(2, Span(250, 300))]
 
 
+def test_a_chunk_that_covers_what_another_covered_is_told_once() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    read_all(plan)
+    split = chunk(3, 250, 300)
+
+    plan.extend([split, chunk(4, 300, 400)])
+    assert plan.displacing == [split]
+
+    resumed = ChunkPlan(TABLE, [*weeks(2), split], Pace(limit=1), progress=plan.progress)
+    assert resumed.displacing == []
+
+
+def test_a_chunk_that_was_split_off_between_two_syncs_is_told() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    read_all(plan)
+    split = chunk(3, 250, 300)
+
+    resumed = ChunkPlan(
+        TABLE, [chunk(1, 100, 200), chunk(2, 200, 250), split], Pace(limit=1), progress=plan.progress
+    )
+
+    assert resumed.displacing == [split]
+
+
 def test_a_chunk_that_was_split_off_and_read_leaves_no_gap() -> None:
     plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
     read_all(plan)
