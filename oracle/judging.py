@@ -10,10 +10,11 @@ such twins a destination can have one only; which, and with which large values, 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from integration_tests.truth import Row, Rows
@@ -56,12 +57,12 @@ def compare(
     policy: Policy,
     *,
     may_repeat: bool,
-    split_off: Sequence[Period] = (),
+    reshaped: Sequence[Period] = (),
 ) -> Deviation | None:
     """What is wrong with a copy, None if nothing is.
 
-    `stored` are the rows of the source, `held` those of the copy, in the same columns. `split_off` are the times of
-    chunks that were: until they are published, nobody is told of deletes there.
+    `stored` are the rows of the source, `held` those of the copy, in the same columns. `reshaped` are the times
+    of chunks that a sync has named as split or merged: nobody was told of deletes there until it had published them.
     """
     missing = stored - held
     surplus = Counter(
@@ -70,13 +71,29 @@ def compare(
             for row, count in (held - stored).items()
             if not _excused(table, row, policy)
             and not (may_repeat and row in stored)
-            and not any(lower <= row[0] < upper for lower, upper in split_off)
+            and not any(lower <= row[0] < upper for lower, upper in reshaped)
         }
     )
     if not missing and not surplus:
         return None
     examples = [*_examples("missing", missing), *_examples("too many", surplus)]
     return Deviation(table, habit, missing.total(), surplus.total(), tuple(examples))
+
+
+def named_periods(table: str, logged: Iterable[str]) -> list[Period]:
+    """The times of the chunks that syncs have named as new ones with rows which others had before."""
+    return [
+        (_moment(lower), _moment(upper))
+        for line in logged
+        for chunks in re.findall(
+            rf"Chunks of public\.{table} are new and hold .*?: (.*?)\. Rows of theirs", line
+        )
+        for lower, upper in re.findall(r"from (\S+ \S+) up to ([-0-9]+ [:.0-9]+)", chunks)
+    ]
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
 
 
 def without_twins(stored: Rows, held: Rows, key: Sequence[int]) -> tuple[Rows, Rows, int]:

@@ -13,7 +13,6 @@ from typing import Any, Final
 import psycopg
 
 from integration_tests.cdc.aggregates import refresh_by_policy, start_background_workers
-from oracle.judging import Period
 from oracle.tables import Kind, Table
 from oracle.upkeep import HIDES_DELETES, SEGMENTWISE, TRUNCATION, UNTRUNCATED, Chore, Order
 from oracle.workload import DROPPED_BEFORE, Policy
@@ -32,15 +31,6 @@ def settle_settings(database: Database) -> None:
     """Let the log tell every DELETE, and nobody wait to truncate, unless a session wants it otherwise."""
     for setting, value in ((HIDES_DELETES, "off"), (TRUNCATION, UNTRUNCATED)):
         database.as_superuser().execute(f'ALTER DATABASE "{database.name}" SET {setting} = {value}'.encode())
-
-
-def split_off(database: Database, table: Table) -> list[Period]:
-    """The times of chunks that were split off from others, which keep the lower part: those do not begin with a day."""
-    query = (
-        "SELECT range_start, range_end FROM timescaledb_information.chunks"
-        " WHERE hypertable_name = %s AND extract(epoch FROM range_start)::bigint %% 86400 <> 0"
-    )
-    return [(lower, upper) for lower, upper in database.rows(query, [table.name])]
 
 
 def keep(

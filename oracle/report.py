@@ -32,7 +32,8 @@ BATCHES: Final = """\
 Destinations: {habits}. A table without a key may have rows twice at a destination that keeps what no STATE counts,
 after a sync was broken off; nowhere else, and it may never lack one. Where chunks are dropped, tables truncated or whole
 compressed batches deleted without a trace in the log, destinations keep the rows, which is documented, as they do of
-chunks that were split off and not yet published: what may have been removed so is excused, what is missing never is.
+chunks that were split or merged into new ones, which a sync has named: what may have been removed so is excused, what is
+missing never is.
 Where TimescaleDB itself has let a key into a table twice, a destination has one of the two rows.
 
 """

@@ -16,8 +16,8 @@ from integration_tests.cdc.aggregates import calm
 from integration_tests.truth import Truth
 from oracle.destinations import Destination, Habit
 from oracle.hurry import Rule
-from oracle.judging import Deviation, compare, without_twins
-from oracle.keeping import keep, settle_settings, split_off, start_policies
+from oracle.judging import Deviation, compare, named_periods, without_twins
+from oracle.keeping import keep, settle_settings, start_policies
 from oracle.meetings import duels, settlings
 from oracle.programme import PROGRAMMES, Programme
 from oracle.syncs import Manner, Sync, Syncs
@@ -200,7 +200,7 @@ def _judged(database: Database, what: Play, heard: _Heard, outcome: Outcome) -> 
                 held,
                 what.policy,
                 may_repeat=repeats,
-                split_off=split_off(database, table) if what.programme.upkeep else (),
+                reshaped=named_periods(table.name, (line for sync in heard.syncs for line in sync.logged)),
             )
             if deviation is not None:
                 found.append(deviation)

@@ -53,11 +53,12 @@ class Manner(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A sync that has ended: what was heard of it, whether it ended by itself, and with which error."""
+    """A sync that has ended: what was heard of it, whether it ended by itself, with which error, and what it said."""
 
     output: Output
     whole: bool
     error: str | None
+    logged: Sequence[str]
 
 
 class Syncs:
@@ -127,8 +128,8 @@ class Syncs:
         with hurried(self._without):
             ended = InProcess(self._config).read(self._catalog, self.state, acts)
         if ended.failure is None or isinstance(ended.failure, _BrokenOff):
-            return Sync(ended, whole=ended.failure is None, error=None)
-        return Sync(ended, whole=False, error=_reason(ended) or ended.failure.message)
+            return Sync(ended, whole=ended.failure is None, error=None, logged=ended.logged)
+        return Sync(ended, whole=False, error=_reason(ended) or ended.failure.message, logged=ended.logged)
 
     def _signalled(self, *, to_the_end: bool) -> Sync:
         at: tuple[At, ...] = ()
@@ -142,11 +143,11 @@ class Syncs:
             at = (At("RECORD", record, kill), At("STATE", state, kill))
         result = self._process.start_read(self._catalog, self.state, at=at, pipe_bytes=1 << 14).wait()
         if result.exit_code == -number:
-            return Sync(result, whole=False, error=None)
+            return Sync(result, whole=False, error=None, logged=result.logs)
         if result.exit_code == 0:
-            return Sync(result, whole=True, error=None)
+            return Sync(result, whole=True, error=None, logged=result.logs)
         said = _reason(result) or f"Status {result.exit_code}: {result.stderr[-SAID:]}"
-        return Sync(result, whole=False, error=said)
+        return Sync(result, whole=False, error=said, logged=result.logs)
 
 
 def _once(act: Callable[[Run], None]) -> Callable[[Run], None]:

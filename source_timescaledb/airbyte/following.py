@@ -296,9 +296,9 @@ class Following:
         chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in plan.displacing)
         plan.displacing.clear()
         sentence = (
-            f"Chunks of {stream.name} are new and hold what another chunk held before (it was split, or dropped and made "
-            f"again): {chunks}. Rows of theirs that were deleted, or given another key, before they were added to the "
-            "publication vanished, and the log does not tell which, so a destination still has them."
+            f"Chunks of {stream.name} are new and hold what another chunk held before (it was split, merged, or dropped "
+            f"and made again): {chunks}. Rows of theirs that were deleted, or given another key, before they were added "
+            "to the publication vanished, and the log does not tell which, so a destination still has them."
         )
         remedy = "Refresh the stream with its data cleared to be rid of them."
         if self._session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from integration_tests.truth import Row
-from oracle.judging import Deviation, compare, without_twins
+from oracle.judging import Deviation, compare, named_periods, without_twins
 from oracle.workload import DROPPED_BEFORE, HIDDEN_DEVICE, Policy
 
 OLD: Row = (DROPPED_BEFORE - timedelta(hours=1), 1)
@@ -72,7 +72,7 @@ def test_rows_that_may_have_been_deleted_without_a_trace_are_kept_and_no_others(
     assert counts(judged([], [hidden], Policy.HIDDEN, table="events")) == (0, 1)
 
 
-def test_a_row_of_a_chunk_that_was_split_off_may_be_kept_and_none_beside_it() -> None:
+def test_a_row_of_a_chunk_that_was_named_may_be_kept_and_none_beside_it() -> None:
     periods = [(NEW[0], NEW[0] + timedelta(hours=1))]
 
     def found(row: Row) -> Deviation | None:
@@ -83,12 +83,26 @@ def test_a_row_of_a_chunk_that_was_split_off_may_be_kept_and_none_beside_it() ->
             Counter([row]),
             Policy.EVERYTHING,
             may_repeat=False,
-            split_off=periods,
+            reshaped=periods,
         )
 
     assert found(NEW) is None
     assert counts(found(OLD)) == (0, 1)
     assert counts(found((periods[0][1], 1))) == (0, 1)
+
+
+def test_the_times_of_chunks_are_taken_from_what_syncs_say_of_a_table() -> None:
+    said = (
+        "WARNING: Chunks of public.readings are new and hold what another chunk held before (it was split): s.c1, from "
+        "2024-01-01 12:00:00 up to 2024-01-02 00:00:00, s.c2, from 2024-01-03 00:00:00 up to 2024-01-03 06:30:00.500000. "
+        "Rows of theirs that were deleted vanished."
+    )
+
+    first, second = named_periods("readings", ["INFO: nothing", said])
+
+    assert first == (datetime(2024, 1, 1, 12, tzinfo=timezone.utc), datetime(2024, 1, 2, tzinfo=timezone.utc))
+    assert second[1] == datetime(2024, 1, 3, 6, 30, 0, 500_000, tzinfo=timezone.utc)
+    assert named_periods("events", [said]) == []
 
 
 def test_of_a_key_that_the_source_has_twice_either_row_will_do() -> None:
