@@ -169,6 +169,13 @@ def followed(database: Database) -> Followed:
     return Followed(database, f"slot_{database.name}")
 
 
+@pytest.fixture
+def community(community_database: Database) -> Followed:
+    """The same on a Community edition server."""
+    make_tables(community_database)
+    return Followed(community_database, f"slot_{community_database.name}")
+
+
 def make_tables(database: Database) -> None:
     """`metrics` (device, time), `events` without a key, `parts` (id); the owner may replicate and publish."""
     superuser = database.as_superuser()

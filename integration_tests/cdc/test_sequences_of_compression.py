@@ -42,13 +42,6 @@ def logged(root: Root) -> Iterator[tuple[Server, Followed]]:
         yield server, Followed(database, f"slot_{database.name}")
 
 
-@pytest.fixture
-def community(community_database: Database) -> Followed:
-    """A database of a Community edition server."""
-    make_tables(community_database)
-    return Followed(community_database, f"slot_{community_database.name}")
-
-
 def test_sequence_09_a_chunk_whose_compressed_relation_is_dropped_under_the_reader_is_read(
     logged: tuple[Server, Followed],
 ) -> None:
