@@ -151,8 +151,11 @@ def _synced(
         publish(database, slot, what.programme.tables)
         if what.programme.upkeep:
             _keep_up(working, database, what)
-        for meetings in (duels(what.seed), settlings(what.seed)):
-            working.join(partial(meet, database, meetings))
+        working.join(partial(meet, database, duels(what.seed)))
+        if not what.programme.has_policies(
+            what.seed
+        ):  # they hold up the barrier that each new chunk is in need of
+            working.join(partial(meet, database, settlings(what.seed)))
         while time.monotonic() < end and outcome.error is None:
             _hear(heard, syncs.sync(), outcome)
         time.sleep(TAIL_SECONDS)
