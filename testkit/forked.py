@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from multiprocessing import connection, get_context
 from multiprocessing.context import ForkServerContext
@@ -100,7 +101,8 @@ class Forked:
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it may have ended just now
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Send it SIGKILL."""

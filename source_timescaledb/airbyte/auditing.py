@@ -26,12 +26,11 @@ import psycopg
 from airbyte_cdk.models import AirbyteMessage
 
 from source_timescaledb.airbyte.session import Session
-from source_timescaledb.airbyte.stream_progress import StreamProgress
+from source_timescaledb.airbyte.stream_progress import StreamProgress, between
 from source_timescaledb.cdc.counting import Tally, count_rows, new_batches, rows_when_compressed
 from source_timescaledb.cdc.ledger import Closing, Comparison, Ledger
 from source_timescaledb.config.timescaledb import OnVanishedRows
 from source_timescaledb.errors import ConfigurationError, ConnectorError
-from source_timescaledb.hypertables.bounds import readable
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Span
 from source_timescaledb.hypertables.registry import read_chunks
 from source_timescaledb.postgres.connection import Connection
@@ -266,11 +265,3 @@ class Audit:
             f"Rows of {look.stream.name} vanished and the log does not tell which (whole compressed batches were "
             f"deleted, or a chunk was truncated), so a destination still has them: {where}{more}."
         )
-
-
-def between(stream: StreamProgress, span: Span) -> str:
-    """A range of time, where it says something, to be put behind a name."""
-    hypertable = stream.request.relation.hypertable
-    assert hypertable is not None
-    lower, upper = (readable(hypertable.time.time, end) for end in span)
-    return f", from {lower} up to {upper}" if lower and upper else ""

@@ -30,7 +30,7 @@ from typing import Final
 
 from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
-from source_timescaledb.airbyte.auditing import Audit, between
+from source_timescaledb.airbyte.auditing import Audit
 from source_timescaledb.airbyte.catalog import StreamRequest
 from source_timescaledb.airbyte.ground import Ground
 from source_timescaledb.airbyte.messages import (
@@ -43,7 +43,7 @@ from source_timescaledb.airbyte.messages import (
 )
 from source_timescaledb.airbyte.opening import join_chunks
 from source_timescaledb.airbyte.session import Session, Stopped
-from source_timescaledb.airbyte.stream_progress import StreamProgress, open_streams
+from source_timescaledb.airbyte.stream_progress import StreamProgress, open_streams, tell_displaced
 from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
@@ -54,7 +54,7 @@ from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.config.replication import LsnCommitBehaviour
 from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
-from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import ConnectionSettings
@@ -182,7 +182,7 @@ class Following:
             self._session, self._requests, ground.before, ground.skipped, ground.compressing
         )
         for stream in self._streams:
-            self._tell_displaced(stream)
+            tell_displaced(self._session, stream)
         if ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             ground.barrier()
 
@@ -282,31 +282,11 @@ class Following:
             plan = stream.opening.plan
             if isinstance(plan, ChunkPlan):
                 born += join_chunks(self._session, stream.request, plan)
-                self._tell_displaced(stream)
+                tell_displaced(self._session, stream)
         if born:
             self._ground.publish_chunks()
             self._ground.barrier()
         return any(stream.readable for stream in self._streams)
-
-    def _tell_displaced(self, stream: StreamProgress) -> None:
-        """Name the chunks that came with rows which were told before: nothing tells of deletes in them until now."""
-        plan = stream.opening.plan
-        if not isinstance(plan, ChunkPlan) or not plan.displacing:
-            return
-        chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in plan.displacing)
-        plan.displacing.clear()
-        sentence = (
-            f"Chunks of {stream.name} are new and hold what another chunk held before (it was split, merged, or dropped "
-            f"and made again): {chunks}. Rows of theirs that were deleted, or given another key, before they were added "
-            "to the publication vanished, and the log does not tell which, so a destination still has them."
-        )
-        remedy = "Refresh the stream with its data cleared to be rid of them."
-        if self._session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:
-            stream.failed = ConfigurationError(
-                sentence, remedy=f"{remedy} It is told once: the next sync goes on."
-            )
-        else:
-            self._session.logger.warning("%s %s", sentence, remedy)
 
     def _is_late(self) -> bool:
         """Whether first loads have taken as long as one sync may spend on them; the next one goes on."""

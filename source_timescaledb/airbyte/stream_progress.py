@@ -10,9 +10,12 @@ from source_timescaledb.airbyte.session import Session
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.ledger import Ledger
+from source_timescaledb.config.timescaledb import OnVanishedRows
 from source_timescaledb.errors import ConfigurationError, ConnectorError
-from source_timescaledb.hypertables.model import QualifiedName
+from source_timescaledb.hypertables.bounds import readable
+from source_timescaledb.hypertables.model import QualifiedName, Span
 from source_timescaledb.postgres.publication import PublicationMarks
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.state.codec import FollowedStates
 from source_timescaledb.state.model import FollowedState
 
@@ -101,3 +104,32 @@ def _ledger(request: StreamRequest, before: FollowedState | None) -> Ledger:
             f"The state of stream {request.name} is damaged at: audit.",
             remedy="Clear the stream's state (refresh it in Airbyte) to read it again from the start.",
         ) from None
+
+
+def tell_displaced(session: Session, stream: StreamProgress) -> None:
+    """Name the chunks that came with rows which were told before: nothing tells of deletes in them until now."""
+    plan = stream.opening.plan
+    if not isinstance(plan, ChunkPlan) or not plan.displacing:
+        return
+    chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in plan.displacing)
+    plan.displacing.clear()
+    sentence = (
+        f"Chunks of {stream.name} are new and hold what another chunk held before (it was split, merged, or dropped "
+        f"and made again): {chunks}. Rows of theirs that were deleted, or given another key, before they were added "
+        "to the publication vanished, and the log does not tell which, so a destination still has them."
+    )
+    remedy = "Refresh the stream with its data cleared to be rid of them."
+    if session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:
+        stream.failed = ConfigurationError(
+            sentence, remedy=f"{remedy} It is told once: the next sync goes on."
+        )
+    else:
+        session.logger.warning("%s %s", sentence, remedy)
+
+
+def between(stream: StreamProgress, span: Span) -> str:
+    """A range of time, where it says something, to be put behind a name."""
+    hypertable = stream.request.relation.hypertable
+    assert hypertable is not None
+    lower, upper = (readable(hypertable.time.time, end) for end in span)
+    return f", from {lower} up to {upper}" if lower and upper else ""
