@@ -30,6 +30,8 @@ from testkit.run import At, Run, signalled
 NAP_EVERY: Final = 40
 NAP_SECONDS: Final = 0.01
 SAID: Final = 300
+SYNC_SECONDS: Final = 900.0
+"""A process that takes longer has lost its way, however large a transaction is."""
 MOST_RECORDS: Final = (20, 400, 2000)
 MOST_STATES: Final = 12
 """The last message of a sync that is broken off is at most this one of its kind."""
@@ -141,7 +143,9 @@ class Syncs:
                 self._random.randint(1, MOST_STATES),
             )
             at = (At("RECORD", record, kill), At("STATE", state, kill))
-        result = self._process.start_read(self._catalog, self.state, at=at, pipe_bytes=1 << 14).wait()
+        result = self._process.start_read(self._catalog, self.state, at=at, pipe_bytes=1 << 14).wait(
+            SYNC_SECONDS
+        )
         if result.exit_code == -number:
             return Sync(result, whole=False, error=None, logged=result.logs)
         if result.exit_code == 0:
