@@ -47,8 +47,8 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --python-version 3.
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 lock: ## Renew the locks after a change in pyproject.toml (needs uv; UPGRADE=1 takes newer versions too)
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev pyproject.toml -o requirements.lock
-	$(LOCK) --constraints requirements.lock pyproject.toml -o requirements-runtime.lock
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra dev --extra metrics pyproject.toml -o requirements.lock
+	$(LOCK) --constraints requirements.lock --extra metrics pyproject.toml -o requirements-runtime.lock
 	printf 'poetry-core>=2.0\nsetuptools\n' | $(LOCK) --constraints requirements.lock - -o requirements-build.lock
 
 clean: ## Remove what was made here; the cache stays
