@@ -445,9 +445,13 @@ def runs(database: Database) -> int:
 
 
 def failures_of_jobs(database: Database) -> set[tuple[str, str]]:
-    """The ways in which the server's jobs have failed, apart from waiting for each other."""
+    """The ways in which the server's jobs have failed, apart from those that they have without us.
+
+    They wait for each other (55P03, 40P01), and on TimescaleDB 2.21.4 and 2.29.2 a job ends now and then with
+    "cannot drop portal" (24000) after its work is committed, also where nobody else is connected.
+    """
     query = "SELECT sqlerrcode, err_message FROM timescaledb_information.job_errors"
-    return {(code, text) for code, text in database.rows(query) if code not in {"55P03", "40P01"}}
+    return {(code, text) for code, text in database.rows(query) if code not in {"55P03", "40P01", "24000"}}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
