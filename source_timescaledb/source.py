@@ -49,6 +49,7 @@ from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, str
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
+from source_timescaledb.airbyte.watching import watcher_of
 from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
@@ -215,9 +216,13 @@ class SourceTimescaledb(Source):
             if limit > 1 or settings.replica_host:
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
+            registry = self._registry(configuration, catalog, logger, self._retry_seconds)
+            watcher = watcher_of(configuration, registry, logger)
+            if watcher is not None:
+                resources.enter_context(watcher)
             yield Session(
                 configuration=configuration,
-                registry=self._registry(configuration, catalog, logger, self._retry_seconds),
+                registry=registry,
                 catalog=catalog,
                 readers=readers,
                 reader_count=reader_count,
@@ -225,6 +230,7 @@ class SourceTimescaledb(Source):
                 sink=self._sink,
                 logger=logger,
                 retry_seconds=self._retry_seconds,
+                watcher=watcher,
                 stop=self.stop,
             )
 

@@ -133,11 +133,12 @@ def test_what_builds_and_is_also_installed_has_one_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "lock"), [
+    ("group", "lock"),
+    [
         ("dependencies", "requirements-runtime.lock"),
         ("metrics", "requirements-runtime.lock"),
         ("dev", "requirements.lock"),
-    ]
+    ],
 )
 def test_a_lock_has_what_the_project_asks_for(group: str, lock: str) -> None:
     entries = [Requirement(one) for one in locked(lock)]
@@ -150,7 +151,9 @@ def test_a_lock_has_what_the_project_asks_for(group: str, lock: str) -> None:
 
 
 def test_every_dependency_has_its_reason() -> None:
-    asked = {one.name for group in ("dependencies", "metrics", "dev", "requires") for one in requirements_in(group)}
+    asked = {
+        one.name for group in ("dependencies", "metrics", "dev", "requires") for one in requirements_in(group)
+    }
     asked |= {Requirement(one).name for one in locked("requirements-build.lock")}
 
     explained = re.findall(r"^\| `([\w-]+)` \|", text("docs/dependencies.md"), re.MULTILINE)

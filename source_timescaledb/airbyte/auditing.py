@@ -49,9 +49,11 @@ Emission = Iterator[AirbyteMessage]
 
 
 class ReadSlices(Protocol):
-    """Reads slices of a stream by a plan, until a time."""
+    """Reads slices of a stream by a plan, until it is time to rest."""
 
-    def __call__(self, stream: StreamProgress, end: float, plan: Plan | None = None) -> Emission:
+    def __call__(
+        self, stream: StreamProgress, resting: Callable[[], bool], plan: Plan | None = None
+    ) -> Emission:
         """What it emits; where reading fails the stream has failed."""
 
 
@@ -192,7 +194,7 @@ class Audit:
             chunk = finding.look.chunks[number]
             plan = self._plan(stream, chunk, self._span(finding.look, chunk, rows))
             while stream.failed is None and not plan.exhausted:
-                yield from self._read(stream, self._session.clock() + ROUND_SECONDS, plan)
+                yield from self._read(stream, self._round(), plan)
                 yield from self._drain()
             self._session.logger.warning(
                 "%s: %d rows appeared in chunk %s that the log does not tell (written compressed, or merged): it was "
@@ -202,6 +204,11 @@ class Audit:
                 chunk.name,
                 between(stream, chunk.span),
             )
+
+    def _round(self) -> Callable[[], bool]:
+        """Whether the round that begins now is over."""
+        clock, end = self._session.clock, self._session.clock() + ROUND_SECONDS
+        return lambda: clock() >= end
 
     def _span(self, look: _Look, chunk: Chunk, rows: int) -> Span:
         """Where in time the rows are that appeared; everything where that cannot be said."""

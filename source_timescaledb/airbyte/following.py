@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timezone
 from typing import Final
 
@@ -300,18 +300,21 @@ class Following:
         return late
 
     def _read_slices(self) -> Emission:
-        """Read slices for a while, and at least one."""
+        """Read slices for a while, and at least one; a chunk that is born ends the round, and joins in the next."""
         session = self._session
         seconds = min(ROUND_SECONDS, float(session.configuration.checkpoint_target_interval_seconds))
         end = session.clock() + seconds
+        born = session.births(stream.opening.plan for stream in self._streams)
         session.settle_replica()
         for stream in [one for one in self._streams if one.readable]:
-            yield from self._read_stream(stream, end)
-            if session.stop.is_set() or session.clock() >= end:
+            yield from self._read_stream(stream, lambda: born() or session.clock() >= end)
+            if session.stop.is_set() or born() or session.clock() >= end:
                 break
 
-    def _read_stream(self, stream: StreamProgress, end: float, plan: Plan | None = None) -> Emission:
-        """Read slices of a stream, of its own plan or of another one."""
+    def _read_stream(
+        self, stream: StreamProgress, resting: Callable[[], bool], plan: Plan | None = None
+    ) -> Emission:
+        """Read slices of a stream until it is time to rest, of its own plan or of another one."""
         session, plan = self._session, plan or stream.opening.plan
         assert plan is not None
         orders = Orders(
@@ -324,7 +327,7 @@ class Following:
             accepts=lambda snapshot: self._ground.skipped.accept(Snapshot.parse(snapshot)),
         )
         try:
-            with Crew(plan, orders, session.readers, session.clock, lambda: session.clock() >= end) as crew:
+            with Crew(plan, orders, session.readers, session.clock, resting) as crew:
                 for result in crew.results(session.stop.is_set):
                     yield from self._emit_slice(crew, stream, result)
         except ConnectorError as error:

@@ -107,7 +107,9 @@ class StreamReading:
         """Read until the plan is exhausted and no chunk was born meanwhile."""
         counters = Counters()
         while not self._session.stop.is_set():
-            with self._crew(opening) as crew:
+            with self._crew(
+                opening
+            ) as crew:  # it rests as soon as a chunk is born, which then joins the plan
                 for result in crew.results(self._session.stop.is_set):
                     yield from self._emit(crew, opening, result)
             counters.add(crew.counters)
@@ -126,7 +128,9 @@ class StreamReading:
             readers=1 if alone else session.reader_count,
             patience=session.patience,
         )
-        return Crew(opening.plan, orders, session.readers, session.clock)
+        return Crew(
+            opening.plan, orders, session.readers, session.clock, resting=session.births([opening.plan])
+        )
 
     def _emit(self, crew: Crew, opening: Opening, result: Result) -> Iterator[AirbyteMessage]:
         rows = result.rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TypeVar
@@ -15,10 +15,13 @@ from source_timescaledb.config.model import Configuration
 from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import Registry, ServerVersion
 from source_timescaledb.hypertables.registry import read_server_facts
+from source_timescaledb.hypertables.watcher import Births, Watcher
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.replica import await_replay, check_replica, current_position
 from source_timescaledb.postgres.retry import Budget, Patience
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
+from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.state.codec import database_identity
 from source_timescaledb.state.model import DatabaseIdentity
 
@@ -42,6 +45,7 @@ class Session:
     sink: RecordSink
     logger: logging.Logger
     retry_seconds: float
+    watcher: Watcher | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
@@ -76,6 +80,11 @@ class Session:
         """Sleep, but not through a stop. Raises Stopped."""
         if self.stop.wait(seconds):
             raise Stopped
+
+    def births(self, plans: Iterable[Plan | None]) -> Births:
+        """Whether the watcher sees a chunk that none of these plans knows yet."""
+        known = {plan.hypertable.id: plan.last_chunk for plan in plans if isinstance(plan, ChunkPlan)}
+        return Births(self.watcher, known)
 
     def reachable(self) -> bool:
         """Whether the primary answers now; one attempt."""

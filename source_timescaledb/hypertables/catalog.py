@@ -162,6 +162,10 @@ WHERE k.hypertable_id = %(hypertable)s AND k.id > %(after)s {only}
 GROUP BY k.id, c.oid, n.nspname, c.relname, k.status, zn.nspname, z.relname, z.oid, k.osm_chunk
 """
 
+_NEWEST_CHUNKS: Final = """
+SELECT hypertable_id, max(id) FROM _timescaledb_catalog.chunk WHERE NOT osm_chunk{alive} GROUP BY hypertable_id
+"""
+
 _SLICES_BY_CONSTRAINT: Final = """
 JOIN _timescaledb_catalog.chunk_constraint t ON t.chunk_id = k.id
 JOIN _timescaledb_catalog.dimension_slice s ON s.id = t.dimension_slice_id"""
@@ -221,6 +225,11 @@ def chunks(extension: ServerVersion, *, one: bool = False) -> str:
         only=only,
         alive=" AND NOT k.dropped" if extension < _CHUNK_LOST_DROPPED else "",
     )
+
+
+def newest_chunks(extension: ServerVersion) -> str:
+    """The highest id of a chunk of each hypertable, of those that `chunks` lists and that hold their rows here."""
+    return _NEWEST_CHUNKS.format(alive=" AND NOT dropped" if extension < _CHUNK_LOST_DROPPED else "")
 
 
 def fingerprint(extension: ServerVersion, chunk: Chunk) -> tuple[str, str]:

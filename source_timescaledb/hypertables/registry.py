@@ -140,6 +140,11 @@ def read_chunk(
     return _chunk(hypertable, row) if row else None
 
 
+def read_newest_chunks(connection: Connection, extension: ServerVersion) -> dict[int, int]:
+    """The highest id of a chunk of each hypertable, tiered ones aside. Raises psycopg errors as they come."""
+    return dict(connection.execute(catalog.newest_chunks(extension)).fetchall())
+
+
 def check_columns(connection: Connection, relation: Relation, names: Iterable[str]) -> None:
     """Refuse to go on with columns that are gone or have another type than the relation was read with.
 

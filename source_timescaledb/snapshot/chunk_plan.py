@@ -76,7 +76,7 @@ class ChunkPlan:
         self.pace = pace
         self._by_time_alone = by_time_alone
         self._covered: list[Span] = []
-        self._hypertable = hypertable
+        self.hypertable = hypertable
         self._sliceable = hypertable.time.time is not TimeKind.OPAQUE
         known = list(chunks)
         start = progress or ChunkProgress(
@@ -200,7 +200,7 @@ class ChunkPlan:
             task.chunk.id: tuple(task.done) for task in islice(self._tasks, RUN_AHEAD) if task.done
         }
         return ChunkProgress(
-            hypertable=self._hypertable.id,
+            hypertable=self.hypertable.id,
             order=self._order,
             through=self._through,
             after=self._after,

@@ -1,0 +1,108 @@
+"""Chunks that are born while a read goes on join it before it comes to its end, told of or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from integration_tests.inprocess import Acts, Ended, InProcess
+from integration_tests.truth import Truth
+from integration_tests.watched import await_look, terminate
+from source_timescaledb.hypertables.watcher import CHANNEL
+from testkit.database import Database
+
+Filled = Callable[[Database], None]
+NEVER = 3600
+
+
+@pytest.fixture
+def filled(database: Database, fill_load: Filled, small_slices: None) -> Database:  # noqa: ARG001 - smaller slices
+    fill_load(database)
+    return database
+
+
+def bear(database: Database, day: int) -> int:
+    """Make a chunk with ten rows; its id."""
+    database.execute(
+        "INSERT INTO metrics SELECT '2025-01-01'::timestamptz + %s * interval '1 day', i, i, 'born'"
+        " FROM generate_series(1, 10) i",
+        [day],
+    )
+    row = database.as_superuser().execute("SELECT max(id) FROM _timescaledb_catalog.chunk").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def read(database: Database, acts: Acts, **settings: Any) -> Ended:
+    source = InProcess(database.config(timescaledb=settings))
+    ended = source.read(source.catalog(streams=["metrics"]), None, acts)
+    assert ended.failure is None, (ended.errors, ended.logged)
+    return ended
+
+
+def assert_joined(database: Database, ended: Ended, born: int) -> None:
+    """A chunk was known long before the first of its rows was read, and all rows were read once."""
+    known = next(state for state in ended.states if max(last_chunks_of(state.message), default=0) >= born)
+    rows = ended.rows("metrics")
+    assert (
+        known.records_before < next(place for place, row in enumerate(rows) if row["note"] == "born") - 10_000
+    )
+    truth = Truth.of(database, "metrics")
+    assert truth.parsed(rows) == truth.rows
+
+
+def last_chunks_of(message: dict[str, Any]) -> list[int]:
+    progress = message["stream"]["stream_state"].get("progress")
+    return [progress["last_chunk"]] if progress else []
+
+
+def test_a_chunk_joins_the_read_at_the_next_look(filled: Database) -> None:
+    born: list[int] = []
+
+    def act() -> None:
+        born.append(bear(filled, 0))
+        await_look(filled)
+
+    ended = read(filled, {("RECORD", 1000): act}, chunk_poll_seconds=0.2, use_notifications=False)
+
+    assert_joined(filled, ended, born[0])
+
+
+def test_a_chunk_joins_the_read_when_somebody_tells(filled: Database) -> None:
+    born: list[int] = []
+
+    def act() -> None:
+        born.append(bear(filled, 0))
+        await_look(filled, after=lambda: filled.execute(f"NOTIFY {CHANNEL}".encode()))
+
+    ended = read(filled, {("RECORD", 1000): act}, chunk_poll_seconds=NEVER)
+
+    assert_joined(filled, ended, born[0])
+
+
+def test_chunks_join_the_read_although_what_listens_for_them_is_killed(filled: Database) -> None:
+    born: list[int] = []
+
+    def act() -> None:
+        terminate(filled)
+        born.append(bear(filled, len(born)))
+        await_look(filled)
+
+    acts = {("RECORD", number): act for number in (1000, 2000, 3000)}
+    ended = read(filled, acts, chunk_poll_seconds=0.5)
+
+    assert_joined(filled, ended, born[-1])
+    assert any("tried again; the sync goes on" in line for line in ended.logged)
+
+
+def test_without_a_connection_to_spare_chunks_are_found_at_the_end_of_the_stream(filled: Database) -> None:
+    source = InProcess(filled.config(max_db_connections=3))
+
+    ended = source.read(
+        source.catalog(streams=["metrics"]), None, {("RECORD", 1000): lambda: bear(filled, 0)}
+    )
+
+    assert len([row for row in ended.rows("metrics") if row["note"] == "born"]) == 10
+    assert any("no connection to watch" in line for line in ended.logged)
