@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from source_timescaledb.hypertables.watcher import LONGEST_PAUSE_SECONDS, Births, pause_after
+from source_timescaledb.hypertables.watcher import CHANNEL, LONGEST_PAUSE_SECONDS, Births, pause_after
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def lower(low: float, _high: float) -> float:
@@ -32,3 +36,7 @@ def test_no_pause_is_longer_than_the_longest_or_the_time_between_two_looks(
 
 def test_without_a_watcher_nothing_is_born() -> None:
     assert not Births(None, {1: 0})()
+
+
+def test_the_channel_is_the_one_that_users_are_told_of() -> None:
+    assert f"NOTIFY {CHANNEL};" in README.read_text()
