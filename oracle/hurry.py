@@ -64,7 +64,8 @@ _judged: Final = ChunkJudge.is_news
 
 def _blind(judge: ChunkJudge, xid: int, time: int) -> bool:
     """Instead of `ChunkJudge.is_news`: a slice is taken to have seen everything."""
-    if any(span.lower <= time < span.upper for span, _ in judge.fresh):
+    pieces = zip(judge.spans, judge.snapshots, strict=True)
+    if any(span.lower <= time < span.upper for span, snapshot in pieces if snapshot is not None):
         return False
     return _judged(judge, xid, time)
 

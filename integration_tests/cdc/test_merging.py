@@ -74,6 +74,31 @@ def test_a_chunk_that_is_merged_during_the_first_read_is_read_to_its_end(
 
 
 @pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("state", [2, 3, 4, 5])
+def test_a_row_that_changes_and_vanishes_between_a_merge_and_its_reading_is_not_left_behind(
+    community: Followed, state: int
+) -> None:
+    """Told too early, it would be there for ever: its DELETE comes while the slice that has it is still unread."""
+    database = community.database
+    fill(database, days=5)
+    community.publish("metrics")
+    rows = "time >= '2024-01-02' AND time < '2024-01-03' AND device = 2"
+
+    def reshape() -> None:
+        merge(database, 0)
+        database.execute(f"UPDATE metrics SET note = 'changed' WHERE {rows}".encode())
+        database.execute("INSERT INTO metrics VALUES ('2024-01-02 07:07', 2, 0, 'born')")
+
+    def remove() -> None:
+        database.execute(f"DELETE FROM metrics WHERE {rows}".encode())
+
+    ending_well(community.sync("metrics", acts={("RECORD", 30): reshape, ("STATE", state): remove}))
+
+    assert database.rows(f"SELECT 1 FROM metrics WHERE {rows}".encode()) == []
+    community.mirrors("metrics")
+
+
+@pytest.mark.usefixtures("small_slices")
 def test_every_state_of_a_read_during_which_chunks_are_merged_leads_to_all_rows(community: Followed) -> None:
     database = community.database
     fill(database, days=5)

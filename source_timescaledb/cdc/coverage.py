@@ -15,6 +15,9 @@ waits for a synchronous standby; so the transactions that were skipped are kept 
 slice read in one that does not is read again. A process that starts knows nothing of what an earlier one has skipped: it
 accepts no snapshot that does not see all that had begun to write when it started.
 
+A chunk may have rows that another one had when it was last listed (`merge_chunks` says nothing in the log). So a row is
+judged by its time and not by the chunk that the log names: by whatever slice of the same space its time lies in.
+
 A chunk that was dropped before it was read will never be. Where the stream is new, its rows were gone before the stream
 began, and none of its changes is told; where the stream was followed before, they are its history, and all are.
 
@@ -24,17 +27,19 @@ streams with a key then emit every change, and the order clock sorts them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
 from source_timescaledb.cdc.keys import Placement
 from source_timescaledb.cdc.visibility import Snapshot
-from source_timescaledb.hypertables.model import OPEN_ABOVE, Span
+from source_timescaledb.hypertables.model import EVERYTHING, OPEN_ABOVE, Span
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.key_plan import KeyPlan
 from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice
+from source_timescaledb.snapshot.spans import subtract_all
 from source_timescaledb.state.model import Key
 
 Placing = Callable[[tuple[Key, ...]], Placement]
@@ -71,26 +76,46 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ChunkJudge:
-    """Judges the rows of one chunk by their time, in internal units; outside of its spans a row is news."""
+    """Judges rows of a hypertable by their time, in internal units; outside of the spans a row is news.
 
-    fresh: tuple[tuple[Span, Snapshot], ...]
-    unread: tuple[Span, ...]
+    The spans are in order and do not overlap, each with the snapshot that it was read in, None if it was not.
+    """
+
+    spans: tuple[Span, ...]
+    snapshots: tuple[Snapshot | None, ...]
     skipped: Skipped
 
     def is_news(self, xid: int, time: int) -> bool:
         """Whether a change of a row with this time is to be emitted; notes the transaction if it is left for later."""
-        for span, snapshot in self.fresh:
-            if _holds(span, time):
-                return not snapshot.sees(xid)
-        if any(_holds(span, time) for span in self.unread):
-            self.skipped.add(xid)
-            return False
-        return True
+        place = bisect_right(self.spans, (time, OPEN_ABOVE)) - 1
+        if place < 0 or not _reaches(self.spans[place], time):
+            return True
+        snapshot = self.snapshots[place]
+        if snapshot is not None:
+            return not snapshot.sees(xid)
+        self.skipped.add(xid)
+        return False
 
 
-def _holds(span: Span, time: int) -> bool:
-    """Whether a time lies in a span; infinity is the greatest there is, and lies in one that is open above."""
-    return span.lower <= time and (time < span.upper or span.upper == OPEN_ABOVE)
+def _reaches(span: Span, time: int) -> bool:
+    """Whether a span goes on past a time; infinity is the greatest there is, and lies in one that is open above."""
+    return time < span.upper or span.upper == OPEN_ABOVE
+
+
+def _judge(
+    fresh: Iterable[tuple[Span, Snapshot]], unread: Iterable[Span], skipped: Skipped
+) -> Verdict | ChunkJudge:
+    """One judge of what was read and what is left; where two slices overlap, the first of them counts."""
+    pieces: list[tuple[Span, Snapshot | None]] = []
+    for span, snapshot in sorted(fresh, key=lambda piece: piece[0]):
+        lower = max(span.lower, pieces[-1][0].upper) if pieces else span.lower
+        if lower < span.upper:
+            pieces.append((Span(lower, span.upper), snapshot))
+    left = subtract_all(unread, [span for span, _ in pieces])
+    pieces = sorted([*pieces, *((span, None) for span in left)], key=lambda piece: piece[0])
+    if not pieces:
+        return Verdict.NEWS
+    return ChunkJudge(tuple(span for span, _ in pieces), tuple(snapshot for _, snapshot in pieces), skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +169,8 @@ class Coverage:
         self._new = isinstance(plan, ChunkPlan) and not _begun(plan)
         self._touched: set[int] = set()
         """The chunks of which this process has read something."""
+        self._judges: dict[str, tuple[list[Span], Verdict | ChunkJudge]] = {}
+        """By space, with what was left when they were made."""
         self._settled: set[int] = set(plan.progress.open) if isinstance(plan, ChunkPlan) else set()
         """The chunks of which something is settled, among those that are not finished."""
 
@@ -159,15 +186,17 @@ class Coverage:
 
     def add(self, slice_: Slice, snapshot: str) -> None:
         """Note a slice that was read and confirmed; one of a chunk that is gone has no snapshot."""
-        if isinstance(slice_, ChunkSlice):
-            self._touched.add(slice_.chunk.id)
         if snapshot:
+            if isinstance(slice_, ChunkSlice):
+                self._touched.add(slice_.chunk.id)
             self._fresh.append((slice_, Snapshot.parse(snapshot)))
+            self._judges.clear()
 
     def settle(self) -> None:
         """The stream was drained past everything read so far."""
         self._settled.update(slice_.chunk.id for slice_, _ in self._fresh if isinstance(slice_, ChunkSlice))
         self._fresh.clear()
+        self._judges.clear()
         if isinstance(self.plan, KeyPlan):
             self.plan.fold()
         if self.complete:
@@ -177,15 +206,30 @@ class Coverage:
         """How changes of a chunk's rows are judged until the next slice or drain."""
         if self.exposed or not isinstance(self.plan, ChunkPlan):
             return Verdict.NEWS
-        fresh = tuple(
-            (slice_.span, snapshot)
-            for slice_, snapshot in self._fresh
-            if isinstance(slice_, ChunkSlice) and slice_.chunk.id == chunk_id
-        )
-        unread = tuple(self.plan.unread(chunk_id))
-        if not fresh and not unread:
-            return Verdict.NEWS
-        return ChunkJudge(fresh, unread, self.skipped)
+        if chunk_id > self.plan.last_chunk:
+            return _judge((), [EVERYTHING], self.skipped)
+        space = self.plan.space(chunk_id)
+        if space is not None:
+            return self._of_space(self.plan, space)
+        fresh = [(one.span, snapshot) for one, snapshot in self._fresh_slices if one.chunk.id == chunk_id]
+        return _judge(fresh, self.plan.unread(chunk_id), self.skipped)
+
+    def _of_space(self, plan: ChunkPlan, space: str) -> Verdict | ChunkJudge:
+        left = plan.left(space)
+        made_for, judge = self._judges.get(space, (None, Verdict.NEWS))
+        if made_for is not left:
+            fresh = [
+                (one.span, snapshot)
+                for one, snapshot in self._fresh_slices
+                if plan.space(one.chunk.id) == space
+            ]
+            judge = _judge(fresh, left, self.skipped)
+            self._judges[space] = left, judge
+        return judge
+
+    @property
+    def _fresh_slices(self) -> Iterator[tuple[ChunkSlice, Snapshot]]:
+        return ((one, snapshot) for one, snapshot in self._fresh if isinstance(one, ChunkSlice))
 
     def of_dropped_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
         """The same for a chunk that was dropped before the stream told of it."""
@@ -199,11 +243,7 @@ class Coverage:
 
     def has_read(self, chunk_id: int, xid: int) -> bool:
         """Whether something of a chunk was read in a snapshot that does not see a transaction."""
-        fresh = [
-            snapshot
-            for slice_, snapshot in self._fresh
-            if isinstance(slice_, ChunkSlice) and slice_.chunk.id == chunk_id
-        ]
+        fresh = [snapshot for slice_, snapshot in self._fresh_slices if slice_.chunk.id == chunk_id]
         if chunk_id in self._settled or not all(snapshot.sees(xid) for snapshot in fresh):
             return True
         assert isinstance(self.plan, ChunkPlan)

@@ -204,8 +204,7 @@ def hypertable_floor(route: Route) -> int:
     """A time that lies in the chunk: behind a custom partitioning function a chunk is one slice, so any will do."""
     judge = route.judge
     assert isinstance(judge, ChunkJudge)
-    spans = [span for span, _ in judge.fresh] or list(judge.unread)
-    return spans[0].lower
+    return judge.spans[0].lower
 
 
 def _text(value: bytes | messages.Unchanged | None) -> bytes:

@@ -9,7 +9,9 @@ Readers may run at most `RUN_AHEAD` chunks past that position, which bounds the 
 readers at once, each with a slice of its own, so one huge chunk is read as fast as many small ones.
 
 Two chunks may become one (`merge_chunks`). What of the one that is gone was not read is then read in the other, whether
-that was finished before or not: the plan asks for a new listing (`bereft`), or the state shows it (`Territory`).
+that was finished before or not: the plan asks for a new listing (`bereft`), or the state shows it (`Territory`). Until
+then nobody can tell in which chunk a row will be read, but its time says whether it was: what is left is known by time,
+too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from sys import intern
 from typing import Final
 
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Hypertable, Span, TimeKind
@@ -25,7 +28,7 @@ from source_timescaledb.snapshot.pace import TARGET_BYTES, Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import ChunkSlice, Slice
 from source_timescaledb.snapshot.spans import subtract, subtract_all, unite
-from source_timescaledb.snapshot.territory import Territory
+from source_timescaledb.snapshot.territory import Territory, space_of
 from source_timescaledb.state.model import Bounds, ChunkProgress
 
 RUN_AHEAD: Final = 32
@@ -93,6 +96,10 @@ class ChunkPlan:
         self.last_chunk = max([start.last_chunk, *(chunk.id for chunk in known)])
         self._tasks: deque[_Task] = deque()
         self._by_id: dict[int, _Task] = {}
+        self._left: dict[str, list[Span]] | None = None
+        self._spaces: dict[int, str] = {}
+        """Of chunks that time alone does not tell apart."""
+        self._note_spaces(known)
         planned, late = self._planned(known), self._late(known)
         left = {chunk.id for chunk in (*planned, *late)}
         self._cover(chunk.span for chunk in known if chunk.id not in left)
@@ -107,6 +114,7 @@ class ChunkPlan:
             if chunk.id > start.last_chunk and self._territory.outside(chunk) != [chunk.span]
         ]
         """Chunks that are new and cover what another covered when it was last seen: split off, or in its place."""
+        self._apart = {chunk.id for chunk in self.displacing}
         self._survey((chunk for chunk in known if chunk.id not in left), start)
         self._settle()
 
@@ -116,6 +124,8 @@ class ChunkPlan:
         split_off = [chunk for chunk in born if self._is_known(chunk)]
         self._split_off |= {chunk.id for chunk in split_off}
         self.displacing += split_off
+        self._apart |= {chunk.id for chunk in split_off}
+        self._note_spaces(born)
         self._append(sorted(born, key=lambda chunk: chunk.id), {})
         self.last_chunk = max([self.last_chunk, *(chunk.id for chunk in born)])
         self._settle()
@@ -162,6 +172,7 @@ class ChunkPlan:
     def adopt(self, chunks: Iterable[Chunk]) -> int:
         """Read what chunks that are gone have left to others, given all chunks; how many others that are."""
         orphans, self._orphans = self._orphans, []
+        self._left = None
         heirs = set()
         for chunk in chunks:
             if chunk.id <= self.last_chunk:
@@ -177,6 +188,21 @@ class ChunkPlan:
             return [EVERYTHING]
         task = self._by_id.get(chunk_id)
         return subtract(task.span, task.done) if task is not None else []
+
+    def space(self, chunk_id: int) -> str | None:
+        """What a chunk covers beside time, if the time of a row of its says whether it is read, whoever has it.
+
+        None where it does not: the chunk is new and has, or had, rows in common with another one; or no time is known.
+        """
+        if not self._sliceable or chunk_id in self._apart:
+            return None
+        return self._spaces.get(chunk_id) if len(self.hypertable.dimensions) > 1 else ""
+
+    def left(self, space: str) -> list[Span]:
+        """What of time is not confirmed in any chunk with this space, in order; the same list until something changes."""
+        if self._left is None:
+            self._left = self._all_left()
+        return self._left.setdefault(space, [])
 
     def untouched(self, chunk_id: int) -> bool:
         """Whether nothing of a chunk is read."""
@@ -210,6 +236,20 @@ class ChunkPlan:
             window=None if self._window == EVERYTHING else self._window,
             finished=self._territory.bounds,
         )
+
+    def _all_left(self) -> dict[str, list[Span]]:
+        left: dict[str, list[Span]] = {}
+        for task in self._tasks:
+            if task.chunk.id not in self._apart:
+                left.setdefault(space_of(task.chunk), []).extend(subtract(task.span, task.done))
+        for chunk, span in self._orphans:
+            if chunk.id not in self._apart:
+                left.setdefault(space_of(chunk), []).append(span)
+        return {space: unite(spans) for space, spans in left.items()}
+
+    def _note_spaces(self, chunks: Iterable[Chunk]) -> None:
+        if len(self.hypertable.dimensions) > 1:
+            self._spaces.update({chunk.id: intern(space_of(chunk)) for chunk in chunks})
 
     def _survey(self, chunks: Iterable[Chunk], start: ChunkProgress) -> None:
         """Reopen those finished chunks that have grown since the state was written; one without says nothing of it."""
@@ -266,6 +306,7 @@ class ChunkPlan:
 
     def _settle(self) -> None:
         """Move the position past finished chunks at the front."""
+        self._left = None
         while self._tasks and self._tasks[0].finished:
             task = self._tasks.popleft()
             del self._by_id[task.chunk.id]

@@ -31,18 +31,18 @@ class Territory:
 
     def add(self, chunk: Chunk, spans: Iterable[Span]) -> None:
         """These spans of a chunk are finished."""
-        space = _space(chunk)
+        space = space_of(chunk)
         self._known[space] = unite([*self._known.get(space, ()), *spans])
 
     def remove(self, chunk: Chunk) -> None:
         """What a chunk covers is not finished: it was split off from one that is."""
-        space = _space(chunk)
+        space = space_of(chunk)
         if space in self._known:
             self._known[space] = subtract_all(self._known[space], [chunk.span])
 
     def outside(self, chunk: Chunk) -> list[Span]:
         """What of a chunk no finished one has covered, in order."""
-        return subtract(chunk.span, self._known.get(_space(chunk), ()))
+        return subtract(chunk.span, self._known.get(space_of(chunk), ()))
 
     @property
     def bounds(self) -> dict[str, tuple[Bounds, ...]]:
@@ -51,7 +51,8 @@ class Territory:
         return {space: tuple(_closed(spans, most)) for space, spans in sorted(self._known.items()) if spans}
 
 
-def _space(chunk: Chunk) -> str:
+def space_of(chunk: Chunk) -> str:
+    """What a chunk covers in all dimensions but time, as a word; empty where time is the only one."""
     return " ".join(f"{span.lower}:{span.upper}" for span in chunk.box[1:])
 
 

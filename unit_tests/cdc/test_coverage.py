@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from source_timescaledb.cdc.coverage import (
     ChunkJudge,
     Coverage,
@@ -27,7 +29,7 @@ from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.key_plan import KeyPlan
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.plan import WholePlan
-from source_timescaledb.snapshot.slices import Slice
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice
 from source_timescaledb.state.model import ChunkProgress, Key
 
 TABLE = Hypertable(
@@ -95,13 +97,74 @@ def test_changes_of_a_fresh_chunk_are_news_if_its_snapshot_does_not_see_them() -
     assert coverage.skipped.unseen == set()
 
 
+def news(judge: object, time: int, *, xid: int = 99) -> bool:
+    """Whether a change of a row with this time is, by a transaction that slices have seen unless told otherwise."""
+    assert isinstance(judge, ChunkJudge)
+    return judge.is_news(xid, time)
+
+
 def test_all_changes_of_a_settled_chunk_are_news() -> None:
     coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20)))
     read(coverage)
     coverage.settle()
 
+    assert news(coverage.of_chunk(1), 5)
+    assert not news(coverage.of_chunk(2), 15)
+    read(coverage)
+    coverage.settle()
     assert coverage.of_chunk(1) is Verdict.NEWS
-    assert isinstance(coverage.of_chunk(2), ChunkJudge)
+
+
+def test_a_row_that_came_from_an_unread_chunk_by_a_merge_is_left_for_the_slice_that_will_have_it() -> None:
+    coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20), chunk(3, 20, 30)))
+    read(coverage)
+    coverage.settle()
+    plan = coverage.plan
+    assert isinstance(plan, ChunkPlan)
+
+    assert not news(coverage.of_chunk(1), 15), "nobody knows yet that chunk 2 has become part of chunk 1"
+    gone = plan.take(_no_boundary)
+    assert isinstance(gone, ChunkSlice)
+    plan.vanish(gone)
+    coverage.add(gone, "")
+    assert not news(coverage.of_chunk(1), 15), "chunk 2 is known to be gone, and not yet where to"
+    assert coverage.of_dropped_chunk(2) is Verdict.UNREAD
+    plan.adopt([chunk(1, 0, 20), chunk(3, 20, 30)])
+    assert not news(coverage.of_chunk(1), 15)
+    assert news(coverage.of_chunk(1), 5)
+
+    read(coverage, 2)
+    assert [news(coverage.of_chunk(1), 15, xid=xid) for xid in (104, 105)] == [False, True]
+
+
+def test_a_row_told_of_a_fresh_chunk_that_was_merged_since_is_judged_by_the_slice_that_has_read_it() -> None:
+    coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20), chunk(3, 20, 30)))
+    read(coverage, 2)
+
+    assert [news(coverage.of_chunk(1), 15, xid=xid) for xid in (104, 105)] == [False, True]
+
+
+def test_a_chunk_that_was_split_off_is_judged_by_itself_and_its_rows_in_the_other_one_by_that() -> None:
+    coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20)))
+    read(coverage)
+    coverage.settle()
+    plan = coverage.plan
+    assert isinstance(plan, ChunkPlan)
+    plan.extend([chunk(3, 5, 10)])
+
+    assert news(coverage.of_chunk(1), 7), "it was read there"
+    assert not news(coverage.of_chunk(3), 7)
+
+
+def test_chunks_that_share_their_time_are_told_apart_by_their_other_dimensions() -> None:
+    table = replace(TABLE, dimensions=(*TABLE.dimensions, Dimension(2, "device", TimeKind.INTEGER, None)))
+    halves = [chunk(number, 0, 10)._replace(box=(Span(0, 10), Span(number, number + 1))) for number in (1, 2)]
+    coverage = covering(ChunkPlan(table, halves, Pace(limit=1.0)))
+    read(coverage)
+    coverage.settle()
+
+    assert coverage.of_chunk(1) is Verdict.NEWS
+    assert not news(coverage.of_chunk(2), 5)
 
 
 def test_infinity_lies_in_the_chunk_that_is_open_above_and_minus_infinity_in_the_one_open_below() -> None:
@@ -140,7 +203,7 @@ def test_a_chunk_that_was_dropped_after_a_new_stream_read_it_is_history_too() ->
     read(coverage)
     coverage.settle()
 
-    assert coverage.of_dropped_chunk(1) is Verdict.NEWS
+    assert news(coverage.of_dropped_chunk(1), 5)
 
 
 def test_everything_of_an_exposed_stream_is_news_until_it_is_read() -> None:
