@@ -15,7 +15,7 @@ that was finished before or not: the plan asks for a new listing (`bereft`), or 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -182,6 +182,12 @@ class ChunkPlan:
         """Whether nothing of a chunk is read."""
         task = self._by_id.get(chunk_id)
         return chunk_id > self.last_chunk or (task is not None and not task.done)
+
+    def left(self) -> Iterator[tuple[Chunk, float]]:
+        """The chunks that are not finished, each with the part of its time that is not confirmed."""
+        for task in self._tasks:
+            spans = subtract(task.span, task.done) if task.done else [task.span]
+            yield task.chunk, min(1.0, sum(map(task.chunk.share_of, spans)))
 
     @property
     def exhausted(self) -> bool:
