@@ -98,7 +98,8 @@ class SyncCounters:
     """Pauses before something was tried again."""
     reconnections: int = 0
     """How often the log was opened anew because its connection was lost."""
-    breaker: BreakerState = BreakerState.CLOSED
+    breakers: dict[str, BreakerState] = field(default_factory=lambda: {"primary": BreakerState.CLOSED})
+    """By the server that each leads to."""
     lag_size: int = 0
     """How far the log goes on behind what was told."""
     lag_seconds: float = 0.0

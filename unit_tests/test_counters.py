@@ -34,7 +34,7 @@ def test_a_sync_is_timed_by_its_clock() -> None:
 
 
 def test_the_breaker_is_closed_until_somebody_opens_it() -> None:
-    assert SyncCounters().breaker is BreakerState.CLOSED
+    assert SyncCounters().breakers == {"primary": BreakerState.CLOSED}
 
 
 def test_the_summary_is_one_line_with_rows_bytes_chunks_slices_and_seconds() -> None:

@@ -33,6 +33,7 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 from source_timescaledb.airbyte.auditing import Audit
 from source_timescaledb.airbyte.catalog import StreamRequest
 from source_timescaledb.airbyte.ground import Ground
+from source_timescaledb.airbyte.lag import Lag
 from source_timescaledb.airbyte.messages import (
     error_trace,
     global_state,
@@ -104,6 +105,7 @@ class Following:
         self._clock_lock = threading.Lock()
         self._streams: list[StreamProgress] = []
         self._changes: Changes | None = None
+        self._lag = Lag(session, self._ground.cdc.replication_slot)
         self._last_state: FollowedStates | None = None
         self._started = self._last_state_at = session.clock()
         self._stopping_since: float | None = None
@@ -246,6 +248,8 @@ class Following:
         self._heed_stop()
 
     def _emit(self, batch: Batch) -> Emission:
+        assert self._changes is not None
+        self._lag.measure(self._changes)
         if batch.records:
             yield from self._session.sink.write([batch.lines])
             for stream in self._streams:
@@ -366,6 +370,7 @@ class Following:
             {stream.name: stream.state(self._ground.marks) for stream in self._streams},
         )
         self._last_state = states
+        self._lag.measure(changes, last=not open_)
         yield from self._emit_state(states)
         if self._ground.cdc.lsn_commit_behaviour is LsnCommitBehaviour.WHILE_READING:
             assert isinstance(changes.source, ReplicationStream)
