@@ -61,3 +61,13 @@ def test_statistics_that_are_outdated_converge_on_the_truth_with_each_chunk(data
     assert errors[0] == ROWS
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] == 0
+
+
+@pytest.mark.community
+def test_compressed_chunks_are_expected_to_have_the_rows_that_were_compressed(database: Database) -> None:
+    fill(database)
+    database.execute("ALTER TABLE metrics SET (timescaledb.compress)")
+    database.execute("SELECT compress_chunk(c) FROM show_chunks('metrics') c")
+    ended = InProcess(database.config()).read()
+
+    assert {one["row_estimate"] for one in ended.estimates("metrics")} == {ROWS}
