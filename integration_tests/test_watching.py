@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -220,24 +221,28 @@ class Shown:
 
 
 def on_terminal(
-    config: Mapping[str, Any], catalog: Any, folder: Path, *, stop_at: bytes | None = None
+    config: Mapping[str, Any],
+    catalog: Any,
+    folder: Path,
+    *,
+    stop_at: bytes | None = None,
+    gone_at: bytes | None = None,
 ) -> Shown:
-    """Read with stderr on a terminal; SIGTERM when the first line of a kind has come."""
+    """Read with stderr on a terminal; SIGTERM, or no terminal any more, when the first line of a kind has come."""
     files = {"config": config, "catalog": catalog}
     for name, content in files.items():
         (folder / f"{name}.json").write_bytes(orjson.dumps(content))
     ours, theirs = os.openpty()
     drawn: list[bytes] = []
 
+    gone = threading.Event()
+
     def draw() -> None:
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                return
-            if not piece:
-                return
-            drawn.append(piece)
+        with suppress(OSError):  # the other end is closed
+            while not gone.is_set():
+                if select.select([ours], [], [], 0.05)[0]:
+                    drawn.append(os.read(ours, 65536))
+        os.close(ours)
 
     process = subprocess.Popen(
         [*COMMAND, "read", *(part for name in files for part in (f"--{name}", str(folder / f"{name}.json")))],
@@ -255,9 +260,12 @@ def on_terminal(
         if stop_at is not None and stop_at in line:
             process.send_signal(signal.SIGTERM)
             stop_at = None
+        if gone_at is not None and gone_at in line:
+            gone.set()
+            watcher.join()
+            gone_at = None
     exit_code = process.wait(60)
     watcher.join()
-    os.close(ours)
     return Shown(Output(lines), b"".join(drawn).decode(), exit_code)
 
 
@@ -280,6 +288,24 @@ def test_a_sync_that_is_told_to_stop_leaves_the_terminal_as_it_was(filled: Datab
 
     assert shown.exit_code == -signal.SIGTERM
     assert shown.drawn.rindex(SHOWN_AGAIN) > shown.drawn.rindex(HIDDEN)
+
+
+def test_a_terminal_that_goes_away_takes_no_sync_with_it(filled: Database, tmp_path: Path) -> None:
+    shown = on_terminal(filled.config(), InProcess(filled.config()).catalog(), tmp_path, gone_at=b'"STARTED"')
+
+    assert shown.exit_code == 0
+    assert len(shown.output.rows("metrics")) == ROWS
+
+
+def test_check_says_what_to_install_where_metrics_are_asked_for_without(
+    filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, "/x.prom")
+    monkeypatch.setattr("source_timescaledb.health.telemetry._installed", lambda _: False)
+    succeeded, message, _ = InProcess(filled.config()).check()
+
+    assert not succeeded
+    assert "pip install 'source-timescaledb[metrics]'" in message
 
 
 def test_a_sync_that_fails_leaves_the_terminal_as_it_was(filled: Database, tmp_path: Path) -> None:

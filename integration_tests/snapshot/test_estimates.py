@@ -64,6 +64,21 @@ def test_statistics_that_are_outdated_converge_on_the_truth_with_each_chunk(data
 
 
 @pytest.mark.community
+def test_where_the_statistics_are_closed_to_the_role_the_sync_goes_on_without(database: Database) -> None:
+    fill(database)
+    database.execute("ALTER TABLE metrics SET (timescaledb.compress)")
+    database.execute("SELECT compress_chunk(c) FROM show_chunks('metrics') c")
+    database.as_superuser().execute(
+        "REVOKE SELECT ON _timescaledb_catalog.compression_chunk_size FROM PUBLIC"
+    )
+    ended = InProcess(database.config()).read()
+
+    assert ended.errors == []
+    assert len(ended.rows("metrics")) == ROWS
+    assert ended.estimates("metrics")[-1]["row_estimate"] == ROWS
+
+
+@pytest.mark.community
 def test_compressed_chunks_are_expected_to_have_the_rows_that_were_compressed(database: Database) -> None:
     fill(database)
     database.execute("ALTER TABLE metrics SET (timescaledb.compress)")

@@ -14,6 +14,7 @@ from airbyte_cdk.models import AirbyteMessage
 from source_timescaledb.airbyte.messages import estimate
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.counters import StreamCounters
+from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import Chunk, QualifiedName, Relation
 from source_timescaledb.hypertables.statistics import Statistics, read_statistics
 from source_timescaledb.snapshot.forecast import Expected, Forecast
@@ -66,8 +67,14 @@ class Estimates:
 
 
 def ask_statistics(session: Session, relation: Relation, chunks: Collection[Chunk]) -> Statistics:
-    """What the server expects of a relation. Raises ConnectorError."""
-    return session.ask(
-        lambda connection: read_statistics(connection, relation, chunks),
-        f"Looking at the statistics of {relation.name}",
-    )
+    """What the server expects of a relation, and nothing where it does not let us see: no sync fails for an estimate.
+
+    Raises TransientError when the server cannot be asked.
+    """
+    try:
+        return session.ask(
+            lambda connection: read_statistics(connection, relation, chunks),
+            f"Looking at the statistics of {relation.name}",
+        )
+    except ConfigurationError:
+        return Statistics()

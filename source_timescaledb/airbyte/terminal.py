@@ -9,11 +9,12 @@ Rich is imported only where it draws.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from source_timescaledb.counters import StreamCounters, SyncCounters
 
@@ -119,27 +120,33 @@ def in_bytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def shows(screen: IO[str] | None, output: IO[str] | None) -> bool:
+def shows(screen: TextIO | None, output: TextIO | None) -> bool:
     """Whether a picture is worth drawing: there is a terminal, and the protocol is told somewhere else."""
     return _is_terminal(screen) and not _is_terminal(output)
 
 
 @contextmanager
-def live(counters: SyncCounters, screen: IO[str]) -> Iterator[None]:
-    """Draw on a terminal while the block runs."""
+def live(counters: SyncCounters, screen: TextIO) -> Iterator[None]:
+    """Draw on a terminal while the block runs. A terminal that goes away takes only the picture with it."""
     from rich.console import Console  # noqa: PLC0415 - most syncs draw nothing
     from rich.live import Live  # noqa: PLC0415 - as above
 
     picture = Picture(counters)
+    file = os.fdopen(os.dup(screen.fileno()), "w", encoding=screen.encoding, errors=screen.errors)
     view = Live(
         get_renderable=lambda: _table(picture),
-        console=Console(file=screen),
+        console=Console(file=file),
         refresh_per_second=DRAWN_PER_SECOND,
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    with view:
+    view.start()
+    try:
         yield
+    finally:
+        for end in (view.stop, file.close):
+            with suppress(OSError):
+                end()
 
 
 def _table(picture: Picture) -> Table:
@@ -155,7 +162,7 @@ def _table(picture: Picture) -> Table:
     return table
 
 
-def _is_terminal(stream: IO[str] | None) -> bool:
+def _is_terminal(stream: TextIO | None) -> bool:
     try:
         return stream is not None and stream.isatty()
     except ValueError:  # it is closed

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO
+from typing import TextIO
 
 import pytest
 
@@ -113,14 +113,14 @@ def test_sizes_are_told_as_people_say_them(size: float, words: str) -> None:
 
 
 @pytest.fixture
-def terminal() -> Iterator[IO[str]]:
+def terminal() -> Iterator[TextIO]:
     other, end = os.openpty()
     with os.fdopen(end, "w") as file:
         yield file
     os.close(other)
 
 
-def test_it_is_drawn_on_a_terminal_only_and_only_if_the_protocol_is_told_elsewhere(terminal: IO[str]) -> None:
+def test_it_is_drawn_on_a_terminal_only_and_only_if_the_protocol_is_told_elsewhere(terminal: TextIO) -> None:
     elsewhere = io.StringIO()
     closed = io.StringIO()
     closed.close()
