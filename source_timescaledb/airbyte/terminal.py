@@ -92,14 +92,20 @@ class Picture:
         return " · ".join(parts)
 
     def _line(self, stream: StreamCounters, now: float) -> Line:
+        name = printable(stream.name)
         chunks = f"{stream.chunks:,} / {stream.chunks + stream.chunks_left:,}"
         if stream.ended is not None:
             seconds = max(stream.seconds(now), 1e-9)
-            return Line(stream.name, chunks, f"{stream.rows:,}", f"{stream.rows / seconds:,.0f}", "ended")
+            return Line(name, chunks, f"{stream.rows:,}", f"{stream.rows / seconds:,.0f}", "ended")
         speed = self._speedometers.setdefault(stream.name, Speedometer()).speed(now, stream.rows)
         left = max(stream.expected - stream.rows, 0)
         eta = in_words(left / speed) if speed and left else ""
-        return Line(stream.name, chunks, f"{stream.rows:,}", f"{speed:,.0f}", eta)
+        return Line(name, chunks, f"{stream.rows:,}", f"{speed:,.0f}", eta)
+
+
+def printable(name: str) -> str:
+    """A name without what would move the cursor, or do worse: whoever can name a table does not draw here."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def in_words(seconds: float) -> str:

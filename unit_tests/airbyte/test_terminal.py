@@ -87,6 +87,13 @@ def test_the_caption_tells_of_the_lag_and_of_retries_where_there_are_any() -> No
     assert scene.picture.caption == "1,234 rows · 1 min 05 s · behind the log by 5 MB, 12 s · 2 retries"
 
 
+def test_names_cannot_draw() -> None:
+    scene = Scene()
+    scene.counters.stream("public.a\x1b[2J\nb ä [red]").began = 0.0
+
+    assert [line.stream for line in scene.picture.lines()] == ["public.a\ufffd[2J\ufffdb ä [red]"]
+
+
 def test_speed_is_that_of_the_last_seconds() -> None:
     meter = Speedometer()
     slow = [meter.speed(float(second), 10 * second) for second in range(21)]
