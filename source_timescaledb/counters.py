@@ -91,7 +91,7 @@ class SyncCounters:
 
     clock: Callable[[], float] = time.monotonic
     streams: dict[str, StreamCounters] = field(default_factory=dict)
-    watched: bool = False
+    observed: bool = False
     """Whether somebody looks, so that it is worth asking the server for what only that knows."""
     began: float = 0.0
     retries: int = 0

@@ -29,7 +29,7 @@ class Lag:
     def measure(self, changes: Changes, *, last: bool = False) -> None:
         """Look how far the log goes on behind what was told, if it is time; the `last` time it always is."""
         session = self._session
-        if not session.counters.watched:
+        if not session.counters.observed:
             return
         now = session.clock()
         if not last and now - self._measured_at < LAG_SECONDS:

@@ -32,6 +32,6 @@ def observed(configuration: Configuration, logger: logging.Logger) -> Iterator[S
         stack.enter_context(exported(destinations, counters, about, logger.warning))
         if screen is not None and shows(screen, sys.__stdout__):
             stack.enter_context(live(counters, screen))
-            counters.watched = True
-        counters.watched |= bool(destinations)
+            counters.observed = True
+        counters.observed |= bool(destinations)
         yield counters
