@@ -46,6 +46,7 @@ from source_timescaledb.airbyte.catalog import (
 )
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
+from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
@@ -55,10 +56,12 @@ from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
 from source_timescaledb.config.timescaledb import ManagePublication
+from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.health.diagnosis import diagnose
 from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.health.probes import probe
+from source_timescaledb.health.telemetry import Destinations
 from source_timescaledb.hypertables.model import QualifiedName, Registry
 from source_timescaledb.hypertables.registry import read_registry, read_server_facts
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings
@@ -136,6 +139,7 @@ class SourceTimescaledb(Source):
         """Everything that stands in the way of a sync, at once."""
         try:
             configuration = self._configuration(logger, config)
+            Destinations.from_environment(os.environ)
             findings = self._diagnose(configuration, logger)
         except ConnectorError as error:
             return AirbyteConnectionStatus(status=Status.FAILED, message=error.sentence)
@@ -170,7 +174,10 @@ class SourceTimescaledb(Source):
         with _failures_as_airbyte_knows_them():
             check_catalog(catalog)
             configuration = self._configuration(logger, config)
-            with self._session(configuration, logger) as session:
+            with (
+                observed(configuration, logger) as counters,
+                self._session(configuration, logger, counters) as session,
+            ):
                 yield from _read(session, catalog, list(state or []))
 
     def _configuration(self, logger: logging.Logger, config: Mapping[str, Any]) -> Configuration:
@@ -206,7 +213,9 @@ class SourceTimescaledb(Source):
         return patience.keep_trying(once, "Reading the catalog")
 
     @contextmanager
-    def _session(self, configuration: Configuration, logger: logging.Logger) -> Iterator[Session]:
+    def _session(
+        self, configuration: Configuration, logger: logging.Logger, counters: SyncCounters
+    ) -> Iterator[Session]:
         settings = configuration.timescaledb
         limit = configuration.max_db_connections or settings.parallel_chunks + 1
         reader_count = max(1, min(settings.parallel_chunks, limit - 1))
@@ -231,6 +240,7 @@ class SourceTimescaledb(Source):
                 logger=logger,
                 retry_seconds=self._retry_seconds,
                 watcher=watcher,
+                counters=counters,
                 stop=self.stop,
             )
 

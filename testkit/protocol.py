@@ -148,6 +148,11 @@ class Output:
             for status in found
         ]
 
+    def estimates(self, stream: str) -> list[Json]:
+        """The ESTIMATEs of a stream, in order: `type`, `row_estimate`, `byte_estimate`."""
+        found = [trace["estimate"] for trace in self.traces if trace["type"] == "ESTIMATE"]
+        return [estimate for estimate in found if estimate["name"] == stream]
+
     @property
     def logs(self) -> list[str]:
         """The log messages."""

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = "source_timescaledb"
 LAYERS = (
-    {"errors", "lsn"},
+    {"counters", "errors", "lsn"},
     {"sqlstates", "config", "types"},
     {"hypertables"},
     {"pgoutput"},

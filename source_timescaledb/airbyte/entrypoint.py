@@ -28,6 +28,7 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteMessageSerializer, Connect
 from airbyte_cdk.sources.connector_state_manager import HashableStreamDescriptor
 from airbyte_cdk.sources.source import Source
 
+from source_timescaledb.airbyte.logs import tell_events_singly
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace
 from source_timescaledb.airbyte.sink import write_out
 
@@ -55,6 +56,7 @@ def launch(source: Source, arguments: list[str], stop: threading.Event) -> int:
     """Run one command; the exit status. Ends the process by the signal that stopped it, if one did."""
     entrypoint = TimescaledbEntrypoint(source)
     parsed = entrypoint.parse_args(arguments)
+    tell_events_singly()
     logging.raiseExceptions = False  # a line that nobody reads any more is no reason for a traceback
     with redirect_stdout(sys.stderr), _orderly_end(stop, when=parsed.command == "read"):
         try:

@@ -33,9 +33,9 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 from source_timescaledb.airbyte.auditing import Audit
 from source_timescaledb.airbyte.catalog import StreamRequest
 from source_timescaledb.airbyte.ground import Ground
+from source_timescaledb.airbyte.lag import Lag
 from source_timescaledb.airbyte.messages import (
     error_trace,
-    estimate,
     global_state,
     now_milliseconds,
     stream_state,
@@ -43,7 +43,12 @@ from source_timescaledb.airbyte.messages import (
 )
 from source_timescaledb.airbyte.opening import join_chunks
 from source_timescaledb.airbyte.session import Session, Stopped
-from source_timescaledb.airbyte.stream_progress import StreamProgress, open_streams, tell_displaced
+from source_timescaledb.airbyte.stream_progress import (
+    StreamProgress,
+    open_streams,
+    tell_displaced,
+    tell_ends,
+)
 from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
@@ -100,6 +105,7 @@ class Following:
         self._clock_lock = threading.Lock()
         self._streams: list[StreamProgress] = []
         self._changes: Changes | None = None
+        self._lag = Lag(session, self._ground.cdc.replication_slot)
         self._last_state: FollowedStates | None = None
         self._started = self._last_state_at = session.clock()
         self._stopping_since: float | None = None
@@ -108,6 +114,7 @@ class Following:
     def messages(self) -> Emission:
         """Everything the streams emit, their status at the end included."""
         for request in self._requests:
+            self._session.counters.stream(request.name).began = self._started
             yield stream_status(request.name, AirbyteStreamStatus.STARTED)
         complete = False
         try:
@@ -122,6 +129,7 @@ class Following:
         yield from self._ends(complete=complete)
 
     def _ends(self, *, complete: bool) -> Emission:
+        yield from tell_ends(self._session, self._streams)
         broken = {stream.name: stream.failed for stream in self._streams if stream.failed is not None}
         for request in self._requests:
             error = broken.get(request.name)
@@ -159,7 +167,8 @@ class Following:
     def _sync(self) -> Emission:
         start = self._ground.prepare(self._clock)
         self._open_streams()
-        yield from self._estimates()
+        for stream in self._streams:
+            yield from stream.estimates.now()
         self._connect(start)
         yield from self._tell(open_=True)
         yield from self._drain()
@@ -174,7 +183,6 @@ class Following:
         audit = Audit(self._session, self._streams, self._drain, self._read_stream, self._ground.barrier)
         yield from audit.messages()
         yield from self._tell(open_=False)
-        self._summarise()
 
     def _open_streams(self) -> None:
         ground = self._ground
@@ -185,11 +193,6 @@ class Following:
             tell_displaced(self._session, stream)
         if ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             ground.barrier()
-
-    def _estimates(self) -> Emission:
-        for stream in self._streams:
-            if stream.opening.estimated_rows and stream.readable:
-                yield estimate(stream.name, stream.opening.estimated_rows, stream.opening.estimated_bytes)
 
     def _connect(self, start: Lsn) -> None:
         session = self._session
@@ -237,6 +240,7 @@ class Following:
                 reached = changes.position
                 if failures > MOST_RECONNECTIONS:
                     raise
+                self._session.counters.reconnections += 1
                 self._session.logger.warning("%s Following goes on from %s.", error.message, reached)
                 changes.reconnect(self._ground.open_log(reached))
         for stream in self._streams:
@@ -244,10 +248,12 @@ class Following:
         self._heed_stop()
 
     def _emit(self, batch: Batch) -> Emission:
+        assert self._changes is not None
+        self._lag.measure(self._changes)
         if batch.records:
             yield from self._session.sink.write([batch.lines])
             for stream in self._streams:
-                yield from self._count(stream, stream.followed.take_emitted())
+                yield from stream.count_changes()
             if self._session.clock() - self._last_state_at >= STATE_SECONDS and self._rests():
                 yield from self._tell(open_=True)
         self._heed_stop()
@@ -267,13 +273,6 @@ class Following:
             self._stopping_since = now
         if self._rests() or now - self._stopping_since >= LAST_SECONDS:
             raise Stopped
-
-    def _count(self, stream: StreamProgress, rows: int) -> Emission:
-        if rows and not stream.running:
-            stream.running = True
-            yield stream_status(stream.name, AirbyteStreamStatus.RUNNING)
-        stream.rows += rows
-        stream.unreported += rows
 
     def _welcome(self) -> bool:
         """Let chunks join that were born since they were last listed; whether anything is left to read."""
@@ -324,6 +323,7 @@ class Following:
             fetch_rows=session.configuration.timescaledb.fetch_rows,
             readers=session.reader_count,
             patience=session.patience,
+            counters=stream.counters,
             accepts=lambda snapshot: self._ground.skipped.accept(Snapshot.parse(snapshot)),
         )
         try:
@@ -336,12 +336,13 @@ class Following:
     def _emit_slice(self, crew: Crew, stream: StreamProgress, result: Result) -> Emission:
         rows = result.rows
         yield from self._session.sink.write(rows.pieces())
-        yield from self._count(stream, rows.rows)
+        yield from stream.count(rows.rows, rows.size)
         rows.close()
         stream.torn = isinstance(result, Overflow)
         if isinstance(result, FinishedSlice):
             crew.confirm(result)
             stream.followed.coverage.add(result.slice, result.snapshot)
+            yield from stream.estimates.confirm(result.slice)
 
     def _line_format(self, stream: StreamProgress) -> LineFormat:
         """The format of a slice, at the next time of the clock; asked for by readers, who are many."""
@@ -369,6 +370,7 @@ class Following:
             {stream.name: stream.state(self._ground.marks) for stream in self._streams},
         )
         self._last_state = states
+        self._lag.measure(changes, last=not open_)
         yield from self._emit_state(states)
         if self._ground.cdc.lsn_commit_behaviour is LsnCommitBehaviour.WHILE_READING:
             assert isinstance(changes.source, ReplicationStream)
@@ -385,13 +387,3 @@ class Following:
             return
         for name, state in each.items():
             yield stream_state(name, {**state, "shared": shared}, counts[name])
-
-    def _summarise(self) -> None:
-        for stream in self._streams:
-            self._session.logger.info("%s: %d records.", stream.name, stream.rows)
-            if stream.followed.truncated:
-                self._session.logger.warning(
-                    "%s: rows were removed by TRUNCATE %d times; a destination still has them.",
-                    stream.name,
-                    stream.followed.truncated,
-                )

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
+from source_timescaledb.airbyte.estimates import ask_statistics
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.config.timescaledb import SnapshotOrder
 from source_timescaledb.hypertables.bounds import box_is_nameable, within
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
 from source_timescaledb.hypertables.registry import check_columns, read_chunks
+from source_timescaledb.hypertables.statistics import Statistics
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.cursor import CursorRange, open_range
@@ -41,8 +43,7 @@ class Opening:
     plan: Plan
     selection: Selection
     cursor: CursorRange | None
-    estimated_rows: int
-    estimated_bytes: int
+    statistics: Statistics
 
 
 def open_stream(session: Session, request: StreamRequest, before: StreamState | None) -> Opening:
@@ -63,7 +64,6 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
         )
     plan = _plan(session, request, chunks, cursor, before.progress if before else None)
     session.settle_replica()
-    rows, size = _estimate(request, chunks)
     return Opening(
         plan=plan,
         selection=Selection(
@@ -74,8 +74,7 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
             metadata=request.metadata,
         ),
         cursor=cursor,
-        estimated_rows=rows,
-        estimated_bytes=size,
+        statistics=ask_statistics(session, relation, chunks),
     )
 
 
@@ -86,8 +85,7 @@ class FollowedOpening:
     plan: Plan | None
     """None where everything was read before and nothing can be born."""
     selection: Selection
-    estimated_rows: int
-    estimated_bytes: int
+    statistics: Statistics
     begun: frozenset[int] = frozenset()
     """The oids of chunks of which an earlier sync has read something, so that their changes have been followed since."""
 
@@ -106,7 +104,6 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
     chunks = list_chunks(session, request)
     complete = before is not None and before.complete and relation.hypertable is None
     plan = None if complete else _plan(session, request, chunks, None, before.progress if before else None)
-    rows, size = _estimate(request, chunks)
     return FollowedOpening(
         plan=plan,
         selection=Selection(
@@ -117,8 +114,7 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
             metadata=request.metadata,
             followed=True,
         ),
-        estimated_rows=rows,
-        estimated_bytes=size,
+        statistics=ask_statistics(session, relation, chunks) if plan and not plan.exhausted else Statistics(),
         begun=_begun(plan, chunks, before),
     )
 
@@ -281,11 +277,3 @@ def _window(session: Session, request: StreamRequest, cursor: CursorRange | None
         )
         return EVERYTHING
     return window
-
-
-def _estimate(request: StreamRequest, chunks: list[Chunk]) -> tuple[int, int]:
-    """Rows and bytes by the server's statistics."""
-    if not chunks:
-        return max(0, int(request.relation.rows)), 0
-    rows = sum(max(0.0, chunk.rows) for chunk in chunks)
-    return int(rows), sum(chunk.pages for chunk in chunks) * 8192

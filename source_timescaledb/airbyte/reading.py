@@ -15,17 +15,12 @@ from typing import Final
 from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
-from source_timescaledb.airbyte.messages import (
-    error_trace,
-    estimate,
-    now_milliseconds,
-    stream_state,
-    stream_status,
-)
+from source_timescaledb.airbyte.estimates import Estimates
+from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_state, stream_status
 from source_timescaledb.airbyte.opening import Opening, join_chunks, open_stream, usable_state
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.errors import ConnectorError
-from source_timescaledb.snapshot.attempt import Counters, Orders
+from source_timescaledb.snapshot.attempt import Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Result
 from source_timescaledb.snapshot.cursor import closed
@@ -48,10 +43,10 @@ class StreamReading:
         self._request = request
         self._before = usable_state(session, request, before)
         self._opening: Opening | None = None
+        self._estimates: Estimates | None = None
+        self._counters = session.counters.stream(request.name)
         self._unreported = 0
-        self._rows = 0
-        self._started = session.clock()
-        self._last_state = self._started
+        self._counters.began = self._last_state = session.clock()
         self.failed = False
 
     def messages(self) -> Iterator[AirbyteMessage]:
@@ -68,6 +63,9 @@ class StreamReading:
         except Exception as error:  # noqa: BLE001 - whatever ends this stream, the others go on
             self.failed = True
             yield from self._failure(error)
+        self._counters.ended = self._session.clock()
+        if self._opening is not None:
+            self._session.logger.info("%s", self._counters.summary(self._counters.ended))
         status = AirbyteStreamStatus.COMPLETE if complete else AirbyteStreamStatus.INCOMPLETE
         yield stream_status(name, status)
 
@@ -85,9 +83,12 @@ class StreamReading:
             yield stream_state(self._request.name, encode(self._before), 0)
             return True
         self._opening = opening = open_stream(self._session, self._request, self._before)
-        if opening.estimated_rows:
-            yield estimate(self._request.name, opening.estimated_rows, opening.estimated_bytes)
-        counters = yield from self._read_slices(opening)
+        estimates = self._estimates = Estimates(
+            self._request.name, opening.plan, opening.statistics, self._counters, self._session.clock
+        )
+        yield from estimates.now()
+        yield from self._read_slices(opening)
+        yield from estimates.now()
         complete = opening.plan.exhausted
         yield self._state(opening, complete=complete)
         if opening.plan.pace.raised:
@@ -96,26 +97,22 @@ class StreamReading:
                 "takes most of that. An index that begins with the time column, or the key, would end this.",
                 self._request.name,
             )
-        self._summarise(counters)
         return complete
 
     def _finished_before(self) -> bool:
         """A full refresh whose state is complete belongs to an attempt of the same job: it is not read again."""
         return self._request.mode is Mode.FULL_REFRESH and self._before is not None and self._before.complete
 
-    def _read_slices(self, opening: Opening) -> Generator[AirbyteMessage, None, Counters]:
+    def _read_slices(self, opening: Opening) -> Iterator[AirbyteMessage]:
         """Read until the plan is exhausted and no chunk was born meanwhile."""
-        counters = Counters()
         while not self._session.stop.is_set():
             with self._crew(
                 opening
             ) as crew:  # it rests as soon as a chunk is born, which then joins the plan
                 for result in crew.results(self._session.stop.is_set):
                     yield from self._emit(crew, opening, result)
-            counters.add(crew.counters)
             if not self._extended(opening):
                 break
-        return counters
 
     def _crew(self, opening: Opening) -> Crew:
         session = self._session
@@ -127,6 +124,7 @@ class StreamReading:
             fetch_rows=session.configuration.timescaledb.fetch_rows,
             readers=1 if alone else session.reader_count,
             patience=session.patience,
+            counters=self._counters,
         )
         return Crew(
             opening.plan, orders, session.readers, session.clock, resting=session.births([opening.plan])
@@ -134,14 +132,17 @@ class StreamReading:
 
     def _emit(self, crew: Crew, opening: Opening, result: Result) -> Iterator[AirbyteMessage]:
         rows = result.rows
-        if rows.rows and not self._rows:
+        if rows.rows and not self._counters.rows:
             yield stream_status(self._request.name, AirbyteStreamStatus.RUNNING)
         yield from self._session.sink.write(rows.pieces())
-        self._rows += rows.rows
+        self._counters.rows += rows.rows
+        self._counters.size += rows.size
         self._unreported += rows.rows
         rows.close()
         if isinstance(result, FinishedSlice):
             chunk_finished = crew.confirm(result)
+            assert self._estimates is not None
+            yield from self._estimates.confirm(result.slice)
             if opening.plan.exhausted:
                 return  # the last STATE follows, and only that one says that nothing is left
             if chunk_finished or self._session.clock() - self._last_state >= STATE_SECONDS:
@@ -169,20 +170,3 @@ class StreamReading:
         count, self._unreported = self._unreported, 0
         self._last_state = self._session.clock()
         return stream_state(self._request.name, encode(state), count)
-
-    def _summarise(self, counters: Counters) -> None:
-        seconds = max(self._session.clock() - self._started, 1e-9)
-        self._session.logger.info(
-            "%s: %d rows in %.1f s (%.0f rows/s), %d slices, longest transaction %.3f s, "
-            "%d cut, %d read again, %d retried, %d chunks gone.",
-            self._request.name,
-            self._rows,
-            seconds,
-            self._rows / seconds,
-            counters.slices,
-            counters.longest_seconds,
-            counters.overran,
-            counters.changed,
-            counters.retried,
-            counters.gone,
-        )

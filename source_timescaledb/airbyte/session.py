@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from source_timescaledb.airbyte.sink import RecordSink
 from source_timescaledb.config.model import Configuration
+from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import Registry, ServerVersion
 from source_timescaledb.hypertables.registry import read_server_facts
@@ -46,6 +47,7 @@ class Session:
     logger: logging.Logger
     retry_seconds: float
     watcher: Watcher | None = None
+    counters: SyncCounters = field(default_factory=SyncCounters)
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
@@ -110,4 +112,5 @@ class Session:
                 )
 
     def _tell(self, error: TransientError, pause: float) -> None:
+        self.counters.retries += 1
         self.logger.warning("%s Trying again in %.1f seconds.", error.message, pause)

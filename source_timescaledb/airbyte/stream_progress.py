@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+
+from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
 from source_timescaledb.airbyte.catalog import StreamRequest
+from source_timescaledb.airbyte.estimates import Estimates
+from source_timescaledb.airbyte.messages import stream_status
 from source_timescaledb.airbyte.opening import FollowedOpening, open_followed
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.cdc.coverage import Coverage, Skipped
@@ -23,7 +27,13 @@ from source_timescaledb.state.model import FollowedState
 class StreamProgress:
     """One followed stream with what is left to read of it."""
 
-    def __init__(self, request: StreamRequest, opening: FollowedOpening, followed: FollowedStream) -> None:
+    def __init__(
+        self,
+        request: StreamRequest,
+        opening: FollowedOpening,
+        followed: FollowedStream,
+        clock: Callable[[], float],
+    ) -> None:
         self.request = request
         self.opening = opening
         self.followed = followed
@@ -33,8 +43,9 @@ class StreamProgress:
         """Whether a part of a slice was told that is not finished: no state can count it."""
         self.amending = False
         """Whether rows that an audit found were told before what it found was adopted: no state counts them yet."""
-        self.rows = 0
         self.unreported = 0
+        self.counters = followed.counters
+        self.estimates = Estimates(request.name, opening.plan, opening.statistics, self.counters, clock)
 
     @property
     def name(self) -> QualifiedName:
@@ -45,6 +56,21 @@ class StreamProgress:
     def readable(self) -> bool:
         """Whether something is left to read, and can be."""
         return self.failed is None and not self.followed.coverage.complete
+
+    def count(self, rows: int, size: int) -> Iterator[AirbyteMessage]:
+        """So many records, of so many bytes, were told."""
+        if rows and not self.running:
+            self.running = True
+            yield stream_status(self.name, AirbyteStreamStatus.RUNNING)
+        self.counters.rows += rows
+        self.counters.size += size
+        self.unreported += rows
+
+    def count_changes(self) -> Iterator[AirbyteMessage]:
+        """A batch of changes, of which some may be the stream's, was told."""
+        rows, size = self.followed.take_emitted()
+        self.counters.changes += rows
+        return self.count(rows, size)
 
     @property
     def uncounted(self) -> bool:
@@ -89,8 +115,9 @@ def open_streams(
             request.metadata,
             Coverage(opening.plan, skipped, exposed=exposed and bool(request.relation.key)),
             _ledger(request, known) if request.name in compressing else None,
+            counters=session.counters.stream(request.name),
         )
-        streams.append(StreamProgress(request, opening, followed))
+        streams.append(StreamProgress(request, opening, followed, session.clock))
     return streams
 
 
@@ -104,6 +131,20 @@ def _ledger(request: StreamRequest, before: FollowedState | None) -> Ledger:
             f"The state of stream {request.name} is damaged at: audit.",
             remedy="Clear the stream's state (refresh it in Airbyte) to read it again from the start.",
         ) from None
+
+
+def tell_ends(session: Session, streams: Iterable[StreamProgress]) -> Iterator[AirbyteMessage]:
+    """What came of the streams, in the log a line for each, and as a last ESTIMATE."""
+    for stream in streams:
+        stream.counters.ended = session.clock()
+        yield from stream.estimates.now()
+        session.logger.info("%s", stream.counters.summary(session.clock()))
+        if stream.followed.truncated:
+            session.logger.warning(
+                "%s: rows were removed by TRUNCATE %d times; a destination still has them.",
+                stream.name,
+                stream.followed.truncated,
+            )
 
 
 def tell_displaced(session: Session, stream: StreamProgress) -> None:

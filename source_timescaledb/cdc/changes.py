@@ -139,6 +139,8 @@ class Changes:
         self._gone = GoneRows()
         self._ending: tuple[Commit, Iterator[GoneRow]] | None = None
         self.in_transaction = False
+        self.commit_time = 0
+        """When the transaction that is being told, or was told last, was committed: microseconds since 2000."""
 
     @property
     def rests(self) -> bool:
@@ -219,13 +221,15 @@ class Changes:
 
     def _insert(self, run: Sequence[bytes]) -> None:
         transaction = self._transaction
-        route = self._router.route(run[0][_OID])
-        if route is None or transaction.markers.inside:
+        route = self._told(run[0][_OID], len(run))
+        if route is None:
             return
         transaction.note(route, len(run))
         if route.judge is not Verdict.NEWS:
             numbered = enumerate(run, self._at - len(run) + 1)
-            run = [message for after, message in numbered if self._is_inserted_news(route, message, after)]
+            news = [message for after, message in numbered if self._is_inserted_news(route, message, after)]
+            route.owner.stream.counters.filtered += len(run) - len(news)
+            run = news
         if route.refreshed and self._gone.waiting:
             run = [message for message in run if not self._is_back(route, _new(message))]
         if not run:
@@ -235,6 +239,14 @@ class Changes:
         )
         route.owner.stream.emitted += len(lines)
         self._lines.extend(route, lines)
+
+    def _told(self, oid: bytes, rows: int = 1) -> Route | None:
+        """The way of row changes that are the application's, of a relation that is followed."""
+        route = self._router.route(oid)
+        if route is None or not self._transaction.markers.inside:
+            return route
+        route.owner.stream.counters.marked += rows
+        return None
 
     def _is_inserted_news(self, route: Route, message: bytes, after: int) -> bool:
         if route.judge is Verdict.UNREAD:
@@ -280,6 +292,7 @@ class Changes:
     def _begin(self, begin: Begin) -> None:
         committed_at = utc_text(begin.commit_time)
         self._transaction = _Transaction(begin.xid, committed_at, after_clock(committed_at) + RECORD_END)
+        self.commit_time = begin.commit_time
         self.in_transaction, self._divided = True, False
 
     def _commit(self, commit: Commit) -> bool:
@@ -293,7 +306,8 @@ class Changes:
         for gone in leaving:
             gone.route.owner.stream.emitted += 1
             committed_at = self._transaction.committed_at
-            self._lines.append(line_of(gone.route, gone.row, gone.clock, committed_at, deleted=True))
+            line = line_of(gone.route, gone.row, gone.clock, committed_at, deleted=True)
+            self._lines.append(gone.route, line)
             if not self._lines.room:
                 return False
         self._ending = None
@@ -304,8 +318,8 @@ class Changes:
         return True
 
     def _update(self, update: Update, oid: bytes, start: int) -> None:
-        route = self._router.route(oid)
-        if route is None or self._transaction.markers.inside:
+        route = self._told(oid)
+        if route is None:
             return
         new = completed(update, route)
         old = update.old
@@ -316,16 +330,20 @@ class Changes:
             if route.refreshed:
                 self._gone.take_back(route, new)
             self._emit(route, new, start)
+        else:
+            route.owner.stream.counters.filtered += 1
 
     def _delete(self, delete: Delete, oid: bytes, start: int) -> None:
-        route = self._router.route(oid)
-        if route is None or self._transaction.markers.inside:
+        route = self._told(oid)
+        if route is None:
             return
         self._transaction.note(route, -1)
         if not route.tells_key and route.judge is not Verdict.UNREAD:
             route.check(old=True)
         if self._is_news(route, delete.old):
             self._remove(route, delete.old, start, whole=delete.old_kind is OldKind.FULL)
+        else:
+            route.owner.stream.counters.filtered += 1
 
     def _remove(self, route: Route, row: TupleData, start: int, *, whole: bool) -> None:
         if not route.refreshed:
@@ -343,7 +361,8 @@ class Changes:
         ):
             self._lines.await_values(Wanted(route, self._transaction.xid, row), now, committed_at)
             return
-        self._lines.append(line_of(route, write_row(route.fields, row), now, committed_at, deleted=deleted))
+        line = line_of(route, write_row(route.fields, row), now, committed_at, deleted=deleted)
+        self._lines.append(route, line)
 
     def _truncate(self, truncate: Truncate) -> None:
         """Count it against the streams of which it emptied something that was read."""

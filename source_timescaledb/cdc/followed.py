@@ -11,11 +11,12 @@ so a destination that appends can count what is left, and one that was given a k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from source_timescaledb.cdc.coverage import Coverage
 from source_timescaledb.cdc.ledger import Ledger
+from source_timescaledb.counters import StreamCounters
 from source_timescaledb.hypertables.model import Column, Hypertable, QualifiedName, Relation
 from source_timescaledb.types.row import key
 
@@ -41,8 +42,11 @@ class FollowedStream:
     """Where its rows are counted; None where there is no compression."""
     emitted: int = 0
     """Records of changes since they were last counted."""
+    emitted_size: int = 0
+    """What their lines weigh."""
     truncated: int = 0
     """How often rows were truncated that had been read."""
+    counters: StreamCounters = field(default_factory=lambda: StreamCounters(""))
 
     @property
     def name(self) -> QualifiedName:
@@ -59,9 +63,10 @@ class FollowedStream:
         """Whether a transaction that deletes rows mostly inserts them again: a refresh of a continuous aggregate."""
         return self.relation.aggregate is not None and bool(self.relation.key)
 
-    def take_emitted(self) -> int:
-        """How many records of changes were emitted since this was last asked."""
-        emitted, self.emitted = self.emitted, 0
+    def take_emitted(self) -> tuple[int, int]:
+        """How many records of changes were emitted since this was last asked, and how many bytes they are."""
+        emitted = self.emitted, self.emitted_size
+        self.emitted = self.emitted_size = 0
         return emitted
 
     @property

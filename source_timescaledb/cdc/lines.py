@@ -75,12 +75,12 @@ class Lines:
         if size > LARGEST_ROW:
             _check_size(max(lines, key=len), route)
         self._lines += lines
-        self._size += size
+        self._weigh(route, size)
 
-    def append(self, line: bytes) -> None:
+    def append(self, route: Route, line: bytes) -> None:
         """Take a line."""
         self._lines.append(line)
-        self._size += len(line)
+        self._weigh(route, len(line))
 
     def await_values(self, wanted: Wanted, clock: int, committed_at: str) -> None:
         """Leave a place for the line of a row of which values are to be looked up."""
@@ -106,7 +106,11 @@ class Lines:
             route = one.wanted.route
             line = line_of(route, write_row(route.fields, row), one.clock, one.committed_at, missing=missing)
             self._lines[one.index] = line
-            self._size += len(line)
+            self._weigh(route, len(line))
+
+    def _weigh(self, route: Route, size: int) -> None:
+        self._size += size
+        route.owner.stream.emitted_size += size
 
 
 def line_of(

@@ -128,6 +128,13 @@ class Chunk(NamedTuple):
         """Its range in time."""
         return self.box[0]
 
+    def share_of(self, span: Span) -> float:
+        """Which part of its time a part of it covers; where it is open on a side, anything in it is all of it."""
+        part = self.span.meet(span)
+        if part.empty:
+            return 0.0
+        return (part.upper - part.lower) / (self.span.upper - self.span.lower) if self.span.bounded else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Hypertable:

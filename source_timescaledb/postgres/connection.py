@@ -29,6 +29,7 @@ from typing_extensions import Self
 from source_timescaledb.config import Configuration
 from source_timescaledb.config.encryption import Verified
 from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.postgres.census import counted
 from source_timescaledb.postgres.certificates import Certificates
 from source_timescaledb.postgres.reachability import Doorway, obstacle
 from source_timescaledb.postgres.refusal import Answer, Refusal, Unspoken, ask_again
@@ -250,7 +251,7 @@ def _failure(answer: Answer, settings: ConnectionSettings, session: Session, doi
 
 def _connect(parameters: Parameters) -> Connection:
     # Prepared statements of a session do not survive a pooler that hands out servers by transaction.
-    return psycopg.Connection.connect(**parameters, autocommit=True, prepare_threshold=None)
+    return counted(psycopg.Connection.connect(**parameters, autocommit=True, prepare_threshold=None))
 
 
 def _startup_options(session: Session) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
+from source_timescaledb.counters import StreamCounters
 from source_timescaledb.errors import (
     ConfigurationError,
     ConnectorError,
@@ -51,29 +52,9 @@ class Orders:
     readers: int
     patience: Callable[[Callable[[float], None]], Patience]
     """A fresh patience for one slice, given how to sleep."""
+    counters: StreamCounters
     accepts: Callable[[str], bool] = lambda _snapshot: True
     """Whether a slice may have been read in such a snapshot (`pg_current_snapshot()`); if not it is read again."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened on the way; for the log and the summary."""
-
-    slices: int = 0
-    overran: int = 0
-    changed: int = 0
-    retried: int = 0
-    gone: int = 0
-    longest_seconds: float = 0.0
-
-    def add(self, other: Counters) -> None:
-        """Take another crew's counts in."""
-        self.slices += other.slices
-        self.overran += other.overran
-        self.changed += other.changed
-        self.retried += other.retried
-        self.gone += other.gone
-        self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
 
 
 class Seat:
@@ -116,14 +97,13 @@ class Attempt:
         orders: Orders,
         slice_: Slice,
         seat: Seat,
-        counters: Counters,
         clock: Callable[[], float],
         overflow: Callable[[HeldRows], None],
     ) -> None:
         self._orders = orders
         self._slice = slice_
         self._seat = seat
-        self._counters = counters
+        self._counters = orders.counters
         self._clock = clock
         self._overflow = overflow
         self._released = False

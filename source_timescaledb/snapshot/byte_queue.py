@@ -27,6 +27,9 @@ class ByteQueue(Generic[Item]):
         self._closed = False
         self._changed = threading.Condition()
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     @property
     def weight(self) -> int:
         """The bytes inside."""

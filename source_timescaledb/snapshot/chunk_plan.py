@@ -17,7 +17,7 @@ too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from sys import intern
@@ -208,6 +208,12 @@ class ChunkPlan:
         """Whether nothing of a chunk is read."""
         task = self._by_id.get(chunk_id)
         return chunk_id > self.last_chunk or (task is not None and not task.done)
+
+    def left(self) -> Iterator[tuple[Chunk, float]]:
+        """The chunks that are not finished, each with the part of its time that is not confirmed."""
+        for task in self._tasks:
+            spans = subtract(task.span, task.done) if task.done else [task.span]
+            yield task.chunk, min(1.0, sum(map(task.chunk.share_of, spans)))
 
     @property
     def exhausted(self) -> bool:

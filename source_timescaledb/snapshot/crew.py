@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
-from source_timescaledb.snapshot.attempt import Attempt, Counters, Orders, Seat
+from source_timescaledb.snapshot.attempt import Attempt, Orders, Seat
 from source_timescaledb.snapshot.byte_queue import ByteQueue, Closed
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.held import HeldRows, Portion
@@ -97,7 +97,7 @@ class Crew:
             for number, seat in enumerate(self._seats, start=1)
         ]
         self._portion = Portion(orders.fetch_rows)
-        self.counters = Counters()
+        self._counters = orders.counters
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -109,6 +109,7 @@ class Crew:
         for item in self._queue.close():
             if not isinstance(item, Failure):
                 item.rows.close()
+        self._note_queue()
         with self._turn:
             self._turn.notify_all()
         for seat in self._seats:
@@ -130,10 +131,12 @@ class Crew:
             if isinstance(item, Failure):
                 raise item.error
             if item is not None:
+                self._note_queue()
                 yield item
 
     def confirm(self, result: FinishedSlice) -> bool:
         """Count a written slice as finished; True if that finished a chunk, or the relation."""
+        counters = self._counters
         with self._turn:
             if (
                 isinstance(self._plan, ChunkPlan)
@@ -144,6 +147,8 @@ class Crew:
             else:
                 finished = self._plan.confirm(result.slice)
             self._in_flight -= 1
+            counters.chunks += finished
+            counters.chunks_left = self._plan.chunks_left
             self._turn.notify_all()
             return finished
 
@@ -196,7 +201,7 @@ class Crew:
 
     def _read(self, slice_: Slice, seat: Seat) -> None:
         """Read a slice and hand it over, or give it back to be cut smaller."""
-        attempt = Attempt(self._orders, slice_, seat, self.counters, self._clock, self._overflow)
+        attempt = Attempt(self._orders, slice_, seat, self._clock, self._overflow)
         name = self._orders.selection.relation.name
         try:
             read = self._patience().keep_trying(
@@ -204,7 +209,7 @@ class Crew:
             )
         except SliceOverran as overrun:
             with self._turn:
-                self.counters.overran += 1
+                self._counters.overran += 1
                 self._plan.pace.overran(slice_.width, by_time=overrun.by_time)
                 self._plan.give_back(slice_)
                 self._in_flight -= 1
@@ -216,12 +221,19 @@ class Crew:
         with self._turn:
             self._plan.pace.finished(SliceCost(slice_.width, read.rows.size, read.seconds))
             self._portion.learn(read.rows)
-            self.counters.slices += 1
-            self.counters.longest_seconds = max(self.counters.longest_seconds, read.seconds)
+            counters = self._counters
+            counters.slices += 1
+            counters.slice_seconds += read.seconds
+            counters.longest_seconds = max(counters.longest_seconds, read.seconds)
         self._queue.put(FinishedSlice(slice_, read.rows, read.snapshot), read.rows.in_memory + ITEM_OVERHEAD)
+        self._note_queue()
 
     def _overflow(self, rows: HeldRows) -> None:
         self._queue.put(Overflow(rows), rows.in_memory)
+        self._note_queue()
+
+    def _note_queue(self) -> None:
+        self._counters.queued, self._counters.queued_size = len(self._queue), self._queue.weight
 
     def _patience(self) -> Patience:
         return self._orders.patience(self._sleep)

@@ -103,6 +103,11 @@ class KeyPlan:
         return self._finished_pieces() == len(self._pieces)
 
     @property
+    def chunks_left(self) -> int:
+        """One until every range is finished."""
+        return int(not self.exhausted)
+
+    @property
     def progress(self) -> KeyProgress | None:
         """Where this plan stands; None before the first range is finished."""
         through = self._through

@@ -40,6 +40,10 @@ class Plan(Protocol):
         """Whether every slice has been taken and none is out."""
 
     @property
+    def chunks_left(self) -> int:
+        """How many chunks are not finished; what has none is one."""
+
+    @property
     def progress(self) -> Progress | None:
         """What a later process needs to go on from here; None where there is nothing to go on from."""
 
@@ -72,6 +76,11 @@ class WholePlan:
     def exhausted(self) -> bool:
         """Whether the slice has been taken and confirmed."""
         return not self._left and not self._out
+
+    @property
+    def chunks_left(self) -> int:
+        """One until everything is finished."""
+        return int(not self.exhausted)
 
     @property
     def progress(self) -> Progress | None:
