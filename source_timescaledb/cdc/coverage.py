@@ -215,7 +215,7 @@ class Coverage:
         return _judge(fresh, self.plan.unread(chunk_id), self.skipped)
 
     def _of_space(self, plan: ChunkPlan, space: str) -> Verdict | ChunkJudge:
-        left = plan.left(space)
+        left = plan.unconfirmed(space)
         made_for, judge = self._judges.get(space, (None, Verdict.NEWS))
         if made_for is not left:
             fresh = [

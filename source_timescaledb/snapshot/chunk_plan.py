@@ -96,7 +96,7 @@ class ChunkPlan:
         self.last_chunk = max([start.last_chunk, *(chunk.id for chunk in known)])
         self._tasks: deque[_Task] = deque()
         self._by_id: dict[int, _Task] = {}
-        self._left: dict[str, list[Span]] | None = None
+        self._unconfirmed: dict[str, list[Span]] | None = None
         self._spaces: dict[int, str] = {}
         """Of chunks that time alone does not tell apart."""
         self._note_spaces(known)
@@ -172,7 +172,7 @@ class ChunkPlan:
     def adopt(self, chunks: Iterable[Chunk]) -> int:
         """Read what chunks that are gone have left to others, given all chunks; how many others that are."""
         orphans, self._orphans = self._orphans, []
-        self._left = None
+        self._unconfirmed = None
         heirs = set()
         for chunk in chunks:
             if chunk.id <= self.last_chunk:
@@ -198,11 +198,11 @@ class ChunkPlan:
             return None
         return self._spaces.get(chunk_id) if len(self.hypertable.dimensions) > 1 else ""
 
-    def left(self, space: str) -> list[Span]:
+    def unconfirmed(self, space: str) -> list[Span]:
         """What of time is not confirmed in any chunk with this space, in order; the same list until something changes."""
-        if self._left is None:
-            self._left = self._all_left()
-        return self._left.setdefault(space, [])
+        if self._unconfirmed is None:
+            self._unconfirmed = self._all_unconfirmed()
+        return self._unconfirmed.setdefault(space, [])
 
     def untouched(self, chunk_id: int) -> bool:
         """Whether nothing of a chunk is read."""
@@ -243,7 +243,7 @@ class ChunkPlan:
             finished=self._territory.bounds,
         )
 
-    def _all_left(self) -> dict[str, list[Span]]:
+    def _all_unconfirmed(self) -> dict[str, list[Span]]:
         left: dict[str, list[Span]] = {}
         for task in self._tasks:
             if task.chunk.id not in self._apart:
@@ -312,7 +312,7 @@ class ChunkPlan:
 
     def _settle(self) -> None:
         """Move the position past finished chunks at the front."""
-        self._left = None
+        self._unconfirmed = None
         while self._tasks and self._tasks[0].finished:
             task = self._tasks.popleft()
             del self._by_id[task.chunk.id]
