@@ -1,0 +1,379 @@
+"""Connections through a real sshd: how one gets in, what is said when one does not, and what the loss of it means."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from integration_tests.cdc.scenes import until
+from source_timescaledb.config import read_configuration
+from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
+from testkit.database import Database
+from testkit.proxy import Proxy
+from testkit.sshd import PrivateKey, SshRoot, SshServer, pem, public_line
+
+pytestmark = pytest.mark.any_server
+
+KINDS: dict[str, Callable[[], PrivateKey]] = {
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "ecdsa": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.fixture
+def proxy(ssh_server: SshServer) -> Iterator[Proxy]:
+    with Proxy(ssh_server.host, ssh_server.port) as between:
+        yield between
+
+
+def settings(database: Database, tunnel: dict[str, Any], /, **overrides: Any) -> ConnectionSettings:
+    configuration, ignored = read_configuration(database.config(tunnel_method=tunnel, **overrides))
+    assert ignored == []
+    return ConnectionSettings.from_configuration(configuration)
+
+
+def answer(connection: Connection) -> object:
+    return connection.execute("SELECT 1").fetchone()
+
+
+def failure(database: Database, tunnel: dict[str, Any], /, **overrides: Any) -> ConnectorError:
+    with pytest.raises(ConnectorError) as caught:
+        open_connection(settings(database, tunnel, **overrides), "test")
+    return caught.value
+
+
+def test_a_password_lets_us_in(database: Database, ssh_server: SshServer) -> None:
+    with open_connection(settings(database, ssh_server.password_tunnel()), "test") as connection:
+        assert answer(connection) == (1,)
+
+    assert f"Accepted password for {ssh_server.user}" in ssh_server.log
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_of_any_kind_lets_us_in(database: Database, ssh_root: SshRoot, kind: str) -> None:
+    server = SshServer(ssh_root)
+    server.key = KINDS[kind]()
+    with server, open_connection(settings(database, server.tunnel()), "test") as connection:
+        assert answer(connection) == (1,)
+
+
+def test_a_key_flattened_to_one_line_lets_us_in(database: Database, ssh_server: SshServer) -> None:
+    flat = pem(ssh_server.key).strip().replace("\n", "\\n")
+
+    with open_connection(settings(database, ssh_server.tunnel(ssh_key=flat)), "test") as connection:
+        assert answer(connection) == (1,)
+
+
+def test_a_key_with_a_passphrase_lets_us_in(database: Database, ssh_server: SshServer) -> None:
+    locked = ssh_server.tunnel(ssh_key=pem(ssh_server.key, passphrase="canary-phrase"))
+    with_passphrase = settings(database, locked, timescaledb={"ssh_key_passphrase": "canary-phrase"})
+
+    with open_connection(with_passphrase, "test") as connection:
+        assert answer(connection) == (1,)
+
+
+def test_all_connections_share_one_tunnel(database: Database, ssh_root: SshRoot) -> None:
+    database.grant_replication()
+    with SshServer(ssh_root) as server:
+        primary = settings(database, server.tunnel())
+        with (
+            open_connection(primary, "one"),
+            open_connection(primary, "two", Session.WRITING),
+            open_connection(settings(database, server.tunnel()), "log", Session.REPLICATION) as log,
+        ):
+            identified = log.execute("IDENTIFY_SYSTEM").fetchone()
+
+        assert identified is not None
+        assert identified[3] == database.name
+        assert server.log.count("Accepted publickey") == 1
+
+
+def test_a_tunnel_ends_with_the_last_who_holds_it(database: Database, ssh_root: SshRoot) -> None:
+    with SshServer(ssh_root) as server:
+        held = settings(database, server.tunnel())
+        connection = open_connection(held, "test")
+        del held
+        assert tunnels() == 1
+        assert answer(connection) == (1,)
+        connection.close()
+        del connection
+
+        assert tunnels() == 0
+        until(lambda: "Disconnected from user" in server.log)
+
+
+def tunnels() -> int:
+    return sum(thread.name == "tunnel" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("known", ["fingerprint", "known_host"])
+def test_a_host_key_that_is_known_is_accepted(database: Database, ssh_server: SshServer, known: str) -> None:
+    insisting = {"ssh_host_key": getattr(ssh_server, known)}
+
+    with open_connection(
+        settings(database, ssh_server.tunnel(), timescaledb=insisting), "test"
+    ) as connection:
+        assert answer(connection) == (1,)
+
+
+def test_another_host_key_than_the_known_one_is_refused(database: Database, ssh_server: SshServer) -> None:
+    another = public_line(ed25519.Ed25519PrivateKey.generate())
+
+    error = failure(database, ssh_server.tunnel(), timescaledb={"ssh_host_key": another})
+
+    assert isinstance(error, ConfigurationError)
+    assert f"shows the host key ssh-ed25519 {ssh_server.fingerprint}" in str(error)
+    assert "which timescaledb.ssh_host_key names" in str(error)
+
+
+def test_a_host_key_that_changes_in_mid_sync_is_refused(database: Database, ssh_root: SshRoot) -> None:
+    with SshServer(ssh_root) as server:
+        held = settings(database, server.tunnel())
+        open_connection(held, "test").close()
+        server.stop()
+        server.host_key = ed25519.Ed25519PrivateKey.generate()
+        server.start()
+
+        with pytest.raises(ConfigurationError, match="none of those that it showed before"):
+            open_connection(held, "test")
+
+
+@pytest.mark.parametrize("fault", ["cut", "reset"])
+def test_a_tunnel_that_was_lost_is_opened_again(
+    database: Database, ssh_server: SshServer, proxy: Proxy, fault: str
+) -> None:
+    through_proxy = settings(database, ssh_server.tunnel(proxy.port))
+    with open_connection(through_proxy, "test") as connection:
+        getattr(proxy, fault)()
+        with pytest.raises(psycopg.OperationalError):
+            answer(connection)
+
+    with open_connection(through_proxy, "test") as connection:
+        assert answer(connection) == (1,)
+
+
+def test_a_tunnel_that_falls_silent_is_given_up(
+    database: Database, ssh_server: SshServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("source_timescaledb.postgres.jump.KEEPALIVE_SECONDS", 0.1)
+    with open_connection(settings(database, ssh_server.tunnel(proxy.port)), "test") as connection:
+        proxy.blackhole()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT pg_sleep(100)")
+
+
+def test_a_jump_server_that_is_down_is_transient_and_comes_back(
+    database: Database, ssh_root: SshRoot
+) -> None:
+    with SshServer(ssh_root) as server:
+        held = settings(database, server.tunnel())
+        open_connection(held, "test").close()
+        server.stop()
+        with pytest.raises(TransientError, match=f"nothing listens on port {server.port}"):
+            open_connection(held, "test")
+        server.start()
+
+        with open_connection(held, "test") as connection:
+            assert answer(connection) == (1,)
+
+
+def test_a_wrong_password_is_a_configuration_error(database: Database, ssh_server: SshServer) -> None:
+    error = failure(database, ssh_server.password_tunnel(tunnel_user_password="canary-wrong"))
+
+    assert isinstance(error, ConfigurationError)
+    assert "the jump server does not let that user in with this password" in str(error)
+
+
+def test_a_key_that_the_jump_server_does_not_know_is_a_configuration_error(
+    database: Database, ssh_server: SshServer
+) -> None:
+    error = failure(database, ssh_server.tunnel(ssh_key=pem(ed25519.Ed25519PrivateKey.generate())))
+
+    assert isinstance(error, ConfigurationError)
+    assert "the jump server does not let that user in with this key" in str(error)
+
+
+def test_an_unknown_user_is_a_configuration_error(database: Database, ssh_server: SshServer) -> None:
+    error = failure(database, ssh_server.tunnel(tunnel_user="nobody-known"))
+
+    assert isinstance(error, ConfigurationError)
+    assert "as nobody-known failed" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda text: text[: len(text) // 2], "is no whole private key"),
+        (
+            lambda _: "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary\n-----END OPENSSH PRIVATE KEY-----",
+            "no whole private",
+        ),
+        (lambda text: text.replace("PRIVATE", "PUBLIC"), "is no whole private key"),
+    ],
+)
+def test_a_text_that_is_no_private_key_is_a_configuration_error(
+    database: Database, ssh_server: SshServer, spoil: Callable[[str], str], told: str
+) -> None:
+    error = failure(database, ssh_server.tunnel(ssh_key=spoil(pem(ssh_server.key))))
+
+    assert isinstance(error, ConfigurationError)
+    assert told in str(error)
+    assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, "has a passphrase. Put it into"), ({"ssh_key_passphrase": "canary-other"}, "cannot be decrypted")],
+)
+def test_a_locked_key_without_its_passphrase_is_a_configuration_error(
+    database: Database, ssh_server: SshServer, given: dict[str, str], told: str
+) -> None:
+    locked = ssh_server.tunnel(ssh_key=pem(ssh_server.key, passphrase="canary-phrase"))
+
+    error = failure(database, locked, timescaledb=given)
+
+    assert isinstance(error, ConfigurationError)
+    assert told in str(error)
+    assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize("given", [{}, {"ssh_key_passphrase": "canary-phrase"}])
+def test_a_key_that_openssh_has_locked_is_told_how_to_convert(
+    database: Database, ssh_server: SshServer, ssh_root: SshRoot, given: dict[str, str]
+) -> None:
+    locked = ssh_root.locked_key("canary-phrase")
+
+    error = failure(database, ssh_server.tunnel(ssh_key=locked), timescaledb=given)
+
+    assert isinstance(error, ConfigurationError)
+    assert "has a passphrase in OpenSSH's own format" in str(error)
+    assert "ssh-keygen -p" in str(error)
+
+
+def test_an_unknown_jump_server_is_transient_and_named(database: Database, ssh_server: SshServer) -> None:
+    error = failure(database, ssh_server.tunnel(tunnel_host="no-such-host.invalid"))
+
+    assert isinstance(error, TransientError)
+    assert "the host name no-such-host.invalid is unknown" in str(error)
+
+
+def test_a_jump_server_that_says_nothing_is_transient(
+    database: Database, ssh_server: SshServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("source_timescaledb.postgres.jump.LOGIN_SECONDS", 0.3)
+    proxy.blackhole()
+
+    error = failure(database, ssh_server.tunnel(proxy.port))
+
+    assert isinstance(error, TransientError)
+    assert "there was no answer within 0.3 seconds" in str(error)
+
+
+def test_a_jump_server_that_is_cut_during_login_is_transient(
+    database: Database, ssh_server: SshServer, proxy: Proxy
+) -> None:
+    proxy.cut_after(1000)
+
+    error = failure(database, ssh_server.tunnel(proxy.port))
+
+    assert isinstance(error, TransientError)
+    assert "the jump server closed the connection" in str(error)
+
+
+def test_what_is_no_ssh_server_is_a_configuration_error(database: Database, ssh_server: SshServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        greet_every_client(listener, b"HTTP/1.1 400 Bad Request\r\n" + b"no SSH here\r\n" * 2000)
+
+        error = failure(database, ssh_server.tunnel(listener.getsockname()[1]))
+
+    assert isinstance(error, ConfigurationError)
+    assert "what listens there is not an SSH server" in str(error)
+
+
+def test_a_jump_server_that_forbids_the_way_is_a_configuration_error(
+    database: Database, ssh_root: SshRoot
+) -> None:
+    with SshServer(ssh_root, "PermitOpen 127.0.0.1:1") as server:
+        error = failure(database, server.tunnel())
+
+    assert isinstance(error, ConfigurationError)
+    assert "the jump server does not allow us to connect there" in str(error)
+
+
+def test_a_database_that_the_jump_server_cannot_reach_is_transient(
+    database: Database, ssh_server: SshServer
+) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+
+        error = failure(database, ssh_server.tunnel(), port=port)
+
+    assert isinstance(error, TransientError)
+    assert f"Connecting to 127.0.0.1 port {port}" in str(error)
+    assert "the jump server could not connect there" in str(error)
+
+
+def test_a_database_that_says_nothing_to_the_jump_server_is_transient(
+    database: Database, ssh_server: SshServer
+) -> None:
+    with Proxy(database.cluster.address.host, database.cluster.address.port) as silent:
+        silent.blackhole()
+
+        error = failure(database, ssh_server.tunnel(), port=silent.port, jdbc_url_params="connectTimeout=2")
+
+    assert isinstance(error, TransientError)
+    assert "did not answer in time" in str(error)
+
+
+def test_what_the_database_refuses_is_told_as_without_a_tunnel(
+    database: Database, ssh_server: SshServer
+) -> None:
+    error = failure(database, ssh_server.tunnel(), password="canary-wrong")
+
+    assert isinstance(error, ConfigurationError)
+    assert "SQLSTATE 28P01" in str(error)
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{}, {"tunnel_user": "another"}, {"tunnel_port": 1}, {"tunnel_host": "no-such-host.invalid"}]
+)
+def test_no_secret_is_in_any_error_or_repr(
+    database: Database, ssh_server: SshServer, spoilt: dict[str, Any]
+) -> None:
+    tunnels = [
+        ssh_server.password_tunnel(tunnel_user_password=f"canary-{secrets.token_hex(8)}", **spoilt),
+        ssh_server.tunnel(ssh_key="-----BEGIN RSA PRIVATE KEY-----\ncanary", **spoilt),
+    ]
+    passphrase = {"ssh_key_passphrase": "canary-phrase"}
+
+    for tunnel in tunnels:
+        error = failure(database, tunnel, timescaledb=passphrase)
+        printed = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        shown = settings(database, tunnel, timescaledb=passphrase)
+        assert "canary" not in f"{error} {error!r} {error.detail} {printed} {shown!r} {shown.tunnel!r}"
+
+
+def greet_every_client(listener: socket.socket, greeting: bytes) -> None:
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with closing(client):
+                client.sendall(greeting)
+                client.recv(1024)
+
+    threading.Thread(target=serve, daemon=True).start()
