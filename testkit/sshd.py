@@ -39,6 +39,8 @@ from testkit.roots import cache_folder, locked
 RELEASE = "trixie"
 PACKAGES = ("openssh-server", "dash")
 USER = "tunnel"
+BEHIND = "database.behind.invalid"
+"""A name for 127.0.0.1 that only the jump server knows."""
 PROGRAM = "/usr/sbin/sshd"
 HASH = 'print crypt($ARGV[0], "\\$6\\$testkit\\$")'
 START_ATTEMPTS = 5
@@ -111,7 +113,7 @@ def _make(path: Path, cache: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{RELEASE}-", dir=path.parent) as parent:
             fresh = Path(parent) / RELEASE
             lay_out(archives, fresh)
-            _add_user(SshRoot(fresh))
+            _furnish(SshRoot(fresh))
             fresh.rename(path)
     except (KitError, OSError, subprocess.CalledProcessError) as reason:
         raise KitError(
@@ -120,7 +122,7 @@ def _make(path: Path, cache: Path) -> None:
         ) from None
 
 
-def _add_user(root: SshRoot) -> None:
+def _furnish(root: SshRoot) -> None:
     password = f"canary-ssh-{secrets.token_hex(8)}"
     secret = root.path / "password"
     secret.touch(mode=0o600)
@@ -132,6 +134,8 @@ def _add_user(root: SshRoot) -> None:
         f"root:x:0:0::/:/bin/sh\n{USER}:{hashed}:{ACCOUNT}:{ACCOUNT}::/:/bin/sh\n"
     )
     (root.path / "etc/group").write_text(f"root:x:0:\n{USER}:x:{ACCOUNT}:\n")
+    (root.path / "etc/nsswitch.conf").write_text("hosts: files dns\n")
+    (root.path / "etc/hosts").write_text(f"{HOST} localhost {BEHIND}\n")
 
 
 class SshServer:
