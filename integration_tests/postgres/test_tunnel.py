@@ -5,20 +5,24 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from psycopg.pq import TransactionStatus
 
 from integration_tests.cdc.scenes import until
 from source_timescaledb.config import read_configuration
 from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
 from testkit.database import Database
+from testkit.dialogue import dialogue_server
 from testkit.proxy import Proxy
 from testkit.sshd import PrivateKey, SshRoot, SshServer, pem, public_line
 
@@ -171,6 +175,59 @@ def test_a_tunnel_that_falls_silent_is_given_up(
         proxy.blackhole()
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT pg_sleep(100)")
+
+
+def test_a_query_is_cancelled_through_the_tunnel(database: Database, ssh_server: SshServer) -> None:
+    with (
+        open_connection(settings(database, ssh_server.tunnel()), "test") as connection,
+        ThreadPoolExecutor() as threads,
+    ):
+        sleeping = threads.submit(connection.execute, "SELECT pg_sleep(100)")
+        until(lambda: connection.info.transaction_status is TransactionStatus.ACTIVE)
+        connection.cancel_safe()
+
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            sleeping.result()
+
+
+def test_who_takes_nothing_holds_the_server_back_and_not_the_memory(
+    database: Database, ssh_server: SshServer, proxy: Proxy
+) -> None:
+    rows, row = 100_000, "x" * 1000
+    with (
+        open_connection(settings(database, ssh_server.tunnel(proxy.port)), "test") as connection,
+        connection.cursor() as cursor,
+        cursor.copy("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100000)) TO STDOUT") as copy,
+    ):
+        await_standstill(proxy)
+        held = proxy.forwarded
+        taken = sum(len(data) for data in copy)
+
+    assert held < rows * len(row) / 5
+    assert taken == rows * (len(row) + 1)
+
+
+def await_standstill(proxy: Proxy) -> None:
+    """Wait until bytes have come, and no more come."""
+    before = proxy.forwarded
+    until(lambda: proxy.forwarded > before)
+    while proxy.forwarded > before:
+        before = proxy.forwarded
+        time.sleep(0.3)
+
+
+def test_a_jump_server_that_asks_for_the_password_in_a_dialogue_lets_us_in(database: Database) -> None:
+    with dialogue_server("canary-answer") as port:
+        tunnel = {
+            "tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_host": "127.0.0.1", "tunnel_port": port,
+            "tunnel_user": "somebody", "tunnel_user_password": "canary-answer",
+        }  # fmt: skip
+        with open_connection(settings(database, tunnel), "test") as connection:
+            assert answer(connection) == (1,)
+        error = failure(database, {**tunnel, "tunnel_user_password": "canary-wrong"})
+
+    assert isinstance(error, ConfigurationError)
+    assert "does not let that user in with this password" in str(error)
 
 
 def test_a_jump_server_that_is_down_is_transient_and_comes_back(

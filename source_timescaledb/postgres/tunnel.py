@@ -11,6 +11,9 @@ and ends when nobody holds it any more, at the latest with the process, as priva
 Through a tunnel libpq connects to 127.0.0.1, and is told so by `hostaddr`: `host` stays the database's own name, and that
 is what its certificate is compared with (libpq, "hostaddr"), so `verify-full` proves as much as without a tunnel.
 
+The loop needs the interpreter's lock to pass bytes on. So nobody may wait for the server while holding it, as psycopg's
+`get_copy_data` does in its blocking form (measured with 3.3.9: it waits for ever); all else of psycopg waits without.
+
 What a tunnel costs: the keepalives that the database sends are answered by the jump server, also when we are gone. Our
 sessions end then with `idle_in_transaction_session_timeout`, with the server's `tcp_user_timeout` once the jump server
 takes nothing more for us, or when sshd finds us gone (`ClientAliveInterval`).
