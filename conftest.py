@@ -17,9 +17,10 @@ import pytest
 from testkit import servers
 from testkit.cluster import Cluster
 from testkit.database import Database
-from testkit.errors import NoServerError
+from testkit.errors import KitError, NoServerError
 from testkit.roots import Root
 from testkit.servers import NO_COMMUNITY, Candidate
+from testkit.sshd import SshRoot, SshServer, prepare
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -156,3 +157,19 @@ def plain_database(server: Cluster) -> Iterator[Database]:
     """A fresh database without TimescaleDB."""
     with server.database(extension=False) as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def ssh_root() -> SshRoot:
+    """Where to start SSH servers from."""
+    try:
+        return prepare()
+    except KitError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def ssh_server(ssh_root: SshRoot) -> Iterator[SshServer]:
+    """A running SSH server, shared by all tests of the session."""
+    with SshServer(ssh_root) as running:
+        yield running

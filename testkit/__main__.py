@@ -11,6 +11,7 @@ import sys
 from testkit.datadir import template
 from testkit.errors import KitError
 from testkit.servers import Candidate, candidates
+from testkit.sshd import prepare as prepare_sshd
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         for one in candidates():
             print(f"{one.name:<16} {one.label}")
         return 0
+    prepare_ssh()
     return max([prepare(one) for one in candidates()], default=0)
 
 
@@ -42,6 +44,16 @@ def prepare(one: Candidate) -> int:
         print(f"{one.name:<16} {reason}", file=sys.stderr)
         return 1
     return 0
+
+
+def prepare_ssh() -> None:
+    """Make the SSH server ready and print a line about it; without one only its tests are skipped."""
+    try:
+        root = prepare_sshd()
+    except KitError as reason:
+        print(f"{'ssh':<16} {reason} Tests of SSH tunnels will be skipped.", file=sys.stderr)
+    else:
+        print(f"{'ssh':<16} {root.version}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from testkit.cluster import Address, make_template
-from testkit.keeper import ACCOUNT, run
+from testkit.keeper import ACCOUNT, Enterable, run
 from testkit.postmaster import HOST, SETTINGS, Postmaster, free_port, write_settings
 from testkit.roots import Root, locked
 
@@ -39,7 +39,7 @@ FAST: Mapping[str, str | int] = {
 class Folder:
     """A server's own folder in its root, held as long as this process lives or until it is removed."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Enterable) -> None:
         self.path = root.path / "srv" / f"run-{secrets.token_hex(4)}"
         self._lock_path = self.path.with_suffix(".lock")
         with locked(root.path / "srv/folders.lock"):
@@ -56,7 +56,7 @@ class Folder:
         self._lock.close()
 
 
-def remove_remains(root: Root) -> None:
+def remove_remains(root: Enterable) -> None:
     """Remove the folders of servers whose process was killed."""
     for lock_path in (root.path / "srv").glob("run-*.lock"):
         with (

@@ -74,7 +74,7 @@ def make(release: Release, path: Path, cache: Path) -> Root:
     """Download, unpack in a temporary folder, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        archives = packages(release, cache / "downloads" / release.name)
+        archives = packages(release.name, release.packages, cache / "downloads" / release.name)
         with tempfile.TemporaryDirectory(prefix=f".{release.name}-", dir=path.parent) as parent:
             fresh = Path(parent) / release.name
             unpack(archives, fresh)
@@ -97,8 +97,8 @@ def sentence(reason: Exception) -> str:
     return str(reason).rstrip(".")
 
 
-def packages(release: Release, downloads: Path) -> list[Path]:
-    """The package files of a release: those of the last complete download, else fetched now."""
+def packages(release: str, wanted: tuple[str, ...], downloads: Path) -> list[Path]:
+    """The files of packages of a release and of all they need: those of the last complete download, else fetched now."""
     listed = downloads / "packages.txt"
     if listed.exists():
         kept = [downloads / line for line in listed.read_text().splitlines()]
@@ -106,7 +106,7 @@ def packages(release: Release, downloads: Path) -> list[Path]:
             return kept
     if not possible():
         raise KitError(f"this machine lacks one of {', '.join(TOOLS)}")
-    archives = PrivateApt(downloads, release.name, find_mirror()).download(release.packages)
+    archives = PrivateApt(downloads, release, find_mirror()).download(wanted)
     partial = downloads / "packages.txt.partial"
     partial.write_text("".join(f"{path.relative_to(downloads)}\n" for path in archives))
     partial.rename(listed)
@@ -114,11 +114,20 @@ def packages(release: Release, downloads: Path) -> list[Path]:
 
 
 def unpack(archives: list[Path], root: Path) -> None:
-    """Lay the packages out in a folder and add what their installation scripts would have made.
+    """Make a server root of packages.
 
     Raises:
         KitError: the result is no server.
     """
+    lay_out(archives, root)
+    (root / "etc/passwd").write_text(f"root:x:0:0::/:/bin/sh\npostgres:x:{ACCOUNT}:{ACCOUNT}::/:/bin/sh\n")
+    (root / "etc/group").write_text(f"root:x:0:\npostgres:x:{ACCOUNT}:\n")
+    if recognise(root) is None:
+        raise KitError("the downloaded packages hold no PostgreSQL with TimescaleDB")
+
+
+def lay_out(archives: list[Path], root: Path) -> None:
+    """Lay packages out in a folder and add what their installation scripts would have made, but for the accounts."""
     root.mkdir(parents=True)
     root.chmod(0o755)
     for folder in ("bin", "sbin", "lib", "lib64"):
@@ -132,7 +141,3 @@ def unpack(archives: list[Path], root: Path) -> None:
     shell = root / "usr/bin/sh"
     if not os.path.lexists(shell):
         shell.symlink_to("dash")
-    (root / "etc/passwd").write_text(f"root:x:0:0::/:/bin/sh\npostgres:x:{ACCOUNT}:{ACCOUNT}::/:/bin/sh\n")
-    (root / "etc/group").write_text(f"root:x:0:\npostgres:x:{ACCOUNT}:\n")
-    if recognise(root) is None:
-        raise KitError("the downloaded packages hold no PostgreSQL with TimescaleDB")

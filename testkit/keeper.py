@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import psutil
 
@@ -24,7 +24,15 @@ COMMAND_SECONDS = 300.0
 LOG_SHOWN = 2000
 
 
-def inside(root: Root, command: list[str]) -> list[str]:
+class Enterable(Protocol):
+    """A folder that a command can have as its root."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+
+def inside(root: Enterable, command: list[str]) -> list[str]:
     """The command line that runs a command in a root; the command is killed when its standard input ends."""
     return [sys.executable, "-I", jail.__file__, str(root.path), str(ACCOUNT), *command]
 
@@ -33,7 +41,11 @@ class Keeper:
     """One command in a root; killed by `close`, when this process ends, or with its keeper."""
 
     def __init__(
-        self, root: Root, command: list[str], log: IO[bytes], environment: Mapping[str, str] | None = None
+        self,
+        root: Enterable,
+        command: list[str],
+        log: IO[bytes],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         for name in ("dev", "srv"):  # a root put there by hand may lack them
             (root.path / name).mkdir(exist_ok=True)

@@ -59,10 +59,16 @@ class Authority:
         return self._issue(hosts[0], ExtendedKeyUsageOID.SERVER_AUTH, valid_for, names=names)
 
     def for_client(
-        self, user: str, *, valid_for: timedelta = VALID_FOR, password: str | None = None
+        self,
+        user: str,
+        *,
+        valid_for: timedelta = VALID_FOR,
+        password: str | None = None,
+        key_format: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
     ) -> KeyPair:
         """Issue a client certificate for a role, its key encrypted where a password is given."""
-        return self._issue(user, ExtendedKeyUsageOID.CLIENT_AUTH, valid_for, password=password)
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return self._issue(user, usage, valid_for, password=password, key_format=key_format)
 
     def _issue(
         self,
@@ -72,6 +78,7 @@ class Authority:
         *,
         names: x509.SubjectAlternativeName | None = None,
         password: str | None = None,
+        key_format: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
     ) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -82,7 +89,7 @@ class Authority:
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:
             encryption = serialization.BestAvailableEncryption(password.encode())
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        pem = key.private_bytes(serialization.Encoding.PEM, key_format, encryption)
         return KeyPair(_pem(builder.sign(self._key, hashes.SHA256())), pem.decode())
 
 

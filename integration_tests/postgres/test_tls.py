@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from source_timescaledb.config import read_configuration
 from source_timescaledb.errors import ConfigurationError
@@ -108,8 +109,11 @@ def test_verify_ca_accepts_a_certificate_for_another_host(scene: Scene) -> None:
     assert scene.connect(mode="verify-ca", ca_certificate=scene.authority.certificate, host="127.0.0.1")[0]
 
 
-def test_a_client_certificate_and_its_encrypted_key_are_presented(scene: Scene) -> None:
-    pair = scene.authority.for_client("somebody", password="canary-key-password")
+@pytest.mark.parametrize("key_format", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_client_certificate_and_its_encrypted_key_are_presented(
+    scene: Scene, key_format: PrivateFormat
+) -> None:
+    pair = scene.authority.for_client("somebody", password="canary-key-password", key_format=key_format)
 
     encrypted, client = scene.connect(
         mode="verify-full",

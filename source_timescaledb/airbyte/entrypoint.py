@@ -11,6 +11,7 @@ Nothing but protocol lines may reach stdout: whatever else prints there is sent 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -107,5 +108,7 @@ def _orderly_end(stop: threading.Event, *, when: bool) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if received:
+            # A process that dies of a signal has no end at which its private files would be removed.
+            atexit._run_exitfuncs()  # noqa: SLF001 - the only way to have them run before
             signal.signal(received[0], signal.SIG_DFL)
             signal.raise_signal(received[0])

@@ -44,6 +44,7 @@ def read_configuration(raw: Mapping[str, Any]) -> tuple[Configuration, list[str]
     given = _without_blanks(raw)
     complaints = [f"{path} must be free of NUL characters" for path in _with_nul(given)]
     complaints += _refusals(given)
+    complaints += _unforwardable(given)
     try:
         configuration = Configuration.model_validate(given)
     except ValidationError as error:
@@ -89,12 +90,16 @@ def _refusals(given: dict[str, Any]) -> Iterator[str]:
             "replication_method.method must be Standard (with a cursor column) or CDC, as Xmin cannot work "
             "with TimescaleDB: rows of compressed chunks have no xmin"
         )
-    if _member(given, "tunnel_method", "tunnel_method") in ("SSH_KEY_AUTH", "SSH_PASSWORD_AUTH"):
-        del given["tunnel_method"]
-        yield (
-            "tunnel_method.tunnel_method must be NO_TUNNEL, as SSH tunnels are not available in this "
-            "version of the connector"
-        )
+
+
+def _unforwardable(given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what no SSH tunnel can lead to: a jump server connects to one host at a time, by its name."""
+    if _member(given, "tunnel_method", "tunnel_method") in (None, "NO_TUNNEL"):
+        return
+    replica = _member(given, "timescaledb", "replica_host")
+    for name, host in {"host": given.get("host"), "timescaledb.replica_host": replica}.items():
+        if isinstance(host, str) and ("," in host or host.startswith(("/", "@"))):
+            yield f"{name} must be one host name, neither a list nor a socket, where an SSH tunnel leads there"
 
 
 def _member(given: Mapping[str, Any], name: str, member: str) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
 from typing_extensions import Self
 
+from source_timescaledb.config.host_keys import HostKeys
 from source_timescaledb.config.section import Section, expected
 from source_timescaledb.config.selection import HypertableSelection
 from source_timescaledb.config.since import Since
@@ -52,6 +53,16 @@ def _since(value: Any) -> Since:
 
 
 StartOfLoad = Annotated[Since, BeforeValidator(_since), WithJsonSchema({"type": "string"})]
+
+
+def _host_keys(value: Any) -> HostKeys:
+    try:
+        return HostKeys.parse(str(value))
+    except ValueError as must_be:
+        raise expected(str(must_be)) from None
+
+
+KnownHostKeys = Annotated[HostKeys, BeforeValidator(_host_keys), WithJsonSchema({"type": "string"})]
 
 
 class Timescaledb(Section):
@@ -132,6 +143,20 @@ class Timescaledb(Section):
         description="Port of the replica, if it differs from the primary's.",
         ge=1,
         le=65535,
+    )
+    ssh_host_key: KnownHostKeys | None = Field(
+        default=None,
+        title="SSH host key",
+        description="The SHA256 fingerprints of the SSH jump server's host keys, as ssh-keygen -lf prints them, or its "
+        "lines of known_hosts. A server with another key is refused. Empty means that the key which the jump server "
+        "shows first in a sync is trusted for that sync, and named in the log.",
+        examples=["SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"],
+        json_schema_extra={"multiline": True},
+    )
+    ssh_key_passphrase: SecretStr | None = Field(
+        default=None,
+        title="SSH key passphrase",
+        description="The passphrase of the private key for the SSH jump server, if it has one.",
     )
     emit_chunk_metadata: bool = Field(
         default=False,

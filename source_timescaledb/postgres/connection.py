@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors, sql
@@ -33,6 +34,7 @@ from source_timescaledb.postgres.census import counted
 from source_timescaledb.postgres.certificates import Certificates
 from source_timescaledb.postgres.reachability import Doorway, obstacle
 from source_timescaledb.postgres.refusal import Answer, Refusal, Unspoken, ask_again
+from source_timescaledb.postgres.tunnel import Tunnel
 from source_timescaledb.sqlstates import LOST, connector_error, server_error
 from source_timescaledb.types.definition import OUTPUT_SETTINGS
 
@@ -91,6 +93,9 @@ BACKSLASH_SPACE: Final = "\\ "
 OPTIONS_REFUSED: Final = frozenset({"08P01", "0A000"})
 """How poolers refuse `options`: PgBouncer's protocol violation, Amazon RDS Proxy's feature not supported."""
 
+_tunnels: Final[WeakKeyDictionary[Connection, Tunnel]] = WeakKeyDictionary()
+"""The tunnel of a connection, which keeps it open."""
+
 
 class Session(Enum):
     """What a connection is for, as far as the server has to know."""
@@ -126,12 +131,13 @@ class ConnectionSettings:
     certificates: Certificates | None = None
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """Parameters that the user gave in `jdbc_url_params`, by libpq's names."""
+    tunnel: Tunnel | None = None
 
     @classmethod
     def from_configuration(cls, configuration: Configuration, *, replica: bool = False) -> Self:
         """Return the settings of the configured server, or of its replica where one is configured and wanted.
 
-        Writes the certificates of the configuration into private files.
+        Writes the certificates of the configuration into private files. A tunnel is opened with the first connection.
         """
         host, port = configuration.host, configuration.port
         if replica and configuration.timescaledb.replica_host:
@@ -147,15 +153,15 @@ class ConnectionSettings:
             ssl_mode=ssl_mode.mode,
             certificates=Certificates(ssl_mode) if isinstance(ssl_mode, Verified) else None,
             parameters=configuration.jdbc_url_params.libpq,
+            tunnel=Tunnel.of(configuration),
         )
 
     @property
     def doorway(self) -> Doorway:
         """What there is to know before the server is asked to let us in."""
         seconds = float(self.parameters.get("connect_timeout", CONNECT_TIMEOUT_SECONDS))
-        return Doorway(
-            self.host, self.port, self.ssl_mode, self.certificates, seconds or CONNECT_TIMEOUT_SECONDS
-        )
+        seconds = seconds or CONNECT_TIMEOUT_SECONDS
+        return Doorway(self.host, self.port, self.ssl_mode, self.certificates, seconds, self.tunnel)
 
     def libpq(self, purpose: str, session: Session, *, with_options: bool = True) -> Parameters:
         """Return libpq's parameters for one connection. They hold the password: never log them."""
@@ -172,6 +178,9 @@ class ConnectionSettings:
             application_name=application[:63],
             options=" ".join(filter(None, options)),
         )
+        if self.tunnel:
+            # The certificate is still compared with `host`.
+            parameters["hostaddr"], parameters["port"] = self.tunnel.address(self.host, self.port)
         if self.password:
             parameters["password"] = self.password.get_secret_value()
         if self.certificates:
@@ -196,10 +205,13 @@ def open_connection(
     Raises:
         ConnectorError: of the kind and with the sentence that the reason deserves.
     """
-    doing = f"Connecting to {settings.host} port {settings.port} as {settings.username} ({purpose})"
+    way = ", through an SSH tunnel" if settings.tunnel else ""
+    doing = f"Connecting to {settings.host} port {settings.port} as {settings.username} ({purpose}{way})"
+    if settings.tunnel:
+        settings.tunnel.open(settings.host, settings.port)
     parameters = settings.libpq(purpose, session)
     try:
-        return _connect(parameters)
+        return _connect(settings, parameters)
     except (psycopg.Error, UnicodeError) as error:
         failure = error
     if stopped := obstacle(settings.doorway, doing):
@@ -219,7 +231,7 @@ def _open_without_options(
     """Open a connection through a pooler that takes no `options`; set the session by a statement."""
     parameters = settings.libpq(purpose, session, with_options=False)
     try:
-        connection = _connect(parameters)
+        connection = _connect(settings, parameters)
     except psycopg.Error:
         raise _failure(ask_again(parameters), settings, session, doing) from None
     try:
@@ -249,9 +261,12 @@ def _failure(answer: Answer, settings: ConnectionSettings, session: Session, doi
             return TransientError(f"{doing} failed: the connection was lost.", remedy=LOST.remedy)
 
 
-def _connect(parameters: Parameters) -> Connection:
+def _connect(settings: ConnectionSettings, parameters: Parameters) -> Connection:
     # Prepared statements of a session do not survive a pooler that hands out servers by transaction.
-    return counted(psycopg.Connection.connect(**parameters, autocommit=True, prepare_threshold=None))
+    connection = counted(psycopg.Connection.connect(**parameters, autocommit=True, prepare_threshold=None))
+    if settings.tunnel:
+        _tunnels[connection] = settings.tunnel
+    return connection
 
 
 def _startup_options(session: Session) -> list[str]:

@@ -9,6 +9,8 @@ fails is the reason.
 A host that is not there yet or a port where nothing listens may be there in a moment, so those are transient;
 a certificate stays wrong until somebody changes it. Passwords are not needed for any of this, and are not at
 hand.
+
+Through an SSH tunnel the way is walked in two parts: the jump server is asked to go there, then we follow.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Final
 
 from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
 from source_timescaledb.postgres.certificates import Certificates
+from source_timescaledb.postgres.tunnel import Tunnel
 
 SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
 ALERT_SECONDS: Final = 2.0
@@ -47,6 +50,12 @@ class Doorway:
     certificates: Certificates | None
     seconds: float
     """How long each stage may take."""
+    tunnel: Tunnel | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where to connect to: host and port, or what leads to them through the tunnel."""
+        return self.tunnel.address(self.host, self.port) if self.tunnel else (self.host, self.port)
 
     @property
     def is_network(self) -> bool:
@@ -58,8 +67,12 @@ def obstacle(doorway: Doorway, doing: str) -> ConnectorError | None:
     """Return what keeps us from talking to the server at all, or None where nothing does."""
     if not doorway.is_network:
         return None
+    if doorway.tunnel and (
+        stopped := doorway.tunnel.obstacle(doorway.host, doorway.port, doorway.seconds, doing)
+    ):
+        return stopped
     try:
-        with socket.create_connection((doorway.host, doorway.port), doorway.seconds) as plain:
+        with socket.create_connection(doorway.address, doorway.seconds) as plain:
             return _tls_obstacle(plain, doorway, doing) if doorway.ssl_mode in ENCRYPTED_MODES else None
     except (OSError, UnicodeError) as error:
         return TransientError(

@@ -12,12 +12,14 @@ from source_timescaledb.config import Configuration, read_configuration
 from source_timescaledb.config.encryption import Require, VerifyFull
 from source_timescaledb.config.replication import Cdc, LsnCommitBehaviour, Standard
 from source_timescaledb.config.timescaledb import ManagePublication
-from source_timescaledb.config.tunnel import NoTunnel
+from source_timescaledb.config.tunnel import KeyTunnel, NoTunnel, PasswordTunnel
 from source_timescaledb.errors import ConfigurationError
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 MINIMAL: dict[str, Any] = {"host": "h", "database": "d", "username": "u"}
 CDC = {"method": "CDC", "replication_slot": "slot", "publication": "publication"}
+JUMP = {"tunnel_host": "jump.example.com", "tunnel_user": "u"}
+BY_PASSWORD = {**JUMP, "tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_user_password": "canary"}
 
 LEGACY = {
     "host": "db.example.com", "port": 5432, "database": "d", "schemas": ["public"], "username": "u",
@@ -109,6 +111,19 @@ def test_a_jdbc_parameter_without_a_libpq_word_is_ignored_by_name_only() -> None
     ]
 
 
+def test_an_ssh_tunnel_has_the_names_and_the_default_port_of_the_postgres_source() -> None:
+    by_key = {**JUMP, "tunnel_method": "SSH_KEY_AUTH", "ssh_key": PEM}
+
+    with_key, with_password = accepted(tunnel_method=by_key), accepted(tunnel_method=BY_PASSWORD)
+
+    assert isinstance(with_key.tunnel_method, KeyTunnel)
+    assert isinstance(with_password.tunnel_method, PasswordTunnel)
+    assert (with_key.tunnel_method.tunnel_host, with_key.tunnel_method.tunnel_port) == (
+        "jump.example.com",
+        22,
+    )
+
+
 def test_blank_optional_settings_count_as_absent() -> None:
     configuration = accepted(
         password="", schemas=None, timescaledb={"replica_host": "", "snapshot_since": None}
@@ -160,8 +175,16 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         ({"replication_method": {"method": "Xmin"}},
          "replication_method.method must be Standard (with a cursor column) or CDC"),
         ({"entra_service_principal_auth": True}, "entra_service_principal_auth must be false"),
-        ({"tunnel_method": {"tunnel_method": "SSH_KEY_AUTH", "ssh_key": "canary"}},
-         "SSH tunnels are not available in this version"),
+        ({"tunnel_method": {**JUMP, "tunnel_method": "SSH_KEY_AUTH", "ssh_key": "canary"}},
+         "tunnel_method.ssh_key must be PEM text that begins with -----BEGIN"),
+        ({"tunnel_method": {"tunnel_method": "SSH_PASSWORD_AUTH"}}, "tunnel_method.tunnel_host is required"),
+        ({"tunnel_method": {**BY_PASSWORD, "tunnel_port": 0}},
+         "tunnel_method.tunnel_port must be a whole number from 1 to 65535"),
+        ({"tunnel_method": BY_PASSWORD, "host": "a,b"}, "host must be one host name"),
+        ({"tunnel_method": BY_PASSWORD, "timescaledb": {"replica_host": "/run"}},
+         "timescaledb.replica_host must be one host name"),
+        ({"timescaledb": {"ssh_host_key": "canary"}},
+         "timescaledb.ssh_host_key must be SHA256 fingerprints, or lines of known_hosts"),
         ({"database": "d\0canary"}, "database must be free of NUL characters"),
     ],
 )  # fmt: skip
@@ -197,6 +220,8 @@ def test_no_secret_is_in_the_repr_of_a_configuration() -> None:
             "client_certificate": PEM.replace("AAAA", "canary"), "client_key": PEM.replace("AAAA", "canary"),
             "client_key_password": "canary",
         },
+        tunnel_method=BY_PASSWORD,
+        timescaledb={"ssh_key_passphrase": "canary"},
     )  # fmt: skip
 
     assert "canary" not in f"{configuration!r} {configuration}"

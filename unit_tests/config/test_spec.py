@@ -13,6 +13,7 @@ from source_timescaledb.config import connector_specification, read_configuratio
 from source_timescaledb.config.spec import connection_specification
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+JUMP = {"tunnel_host": "jump", "tunnel_port": 22, "tunnel_user": "u"}
 MINIMAL = {"host": "h", "database": "d", "username": "u"}
 
 
@@ -90,7 +91,7 @@ def test_exactly_the_secrets_are_marked_as_such() -> None:
 
     assert marked == {
         "password", "ca_certificate", "client_certificate", "client_key", "client_key_password", "ssh_key",
-        "tunnel_user_password",
+        "tunnel_user_password", "ssh_key_passphrase",
     }  # fmt: skip
 
 
@@ -103,11 +104,12 @@ def test_the_secret_filter_of_the_cdk_finds_every_secret() -> None:
             "client_key_password": "s5",
         },
         "tunnel_method": {"tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_user_password": "s6"},
+        "timescaledb": {"ssh_key_passphrase": "s7"},
     }  # fmt: skip
 
     found = set(get_secrets(connection_specification(), config))
 
-    assert found == {"s1", "s2", "s3", "s4", "s5", "s6"}
+    assert found == {"s1", "s2", "s3", "s4", "s5", "s6", "s7"}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,12 @@ def test_the_secret_filter_of_the_cdk_finds_every_secret() -> None:
         {**MINIMAL, "ssl_mode": {"mode": "verify-ca", "ca_certificate": PEM}},
         {**MINIMAL, "replication_method": {"method": "CDC", "replication_slot": "s", "publication": "p"}},
         {**MINIMAL, "timescaledb": {"snapshot_since": "30 days", "include_hypertables": ["a*"]}},
+        {**MINIMAL, "timescaledb": {"ssh_host_key": f"SHA256:{'A' * 43}", "ssh_key_passphrase": "p"}},
+        {**MINIMAL, "tunnel_method": {**JUMP, "tunnel_method": "SSH_KEY_AUTH", "ssh_key": PEM}},
+        {
+            **MINIMAL,
+            "tunnel_method": {**JUMP, "tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_user_password": "p"},
+        },
         {**MINIMAL, "something": "else"},
     ],
 )
@@ -135,6 +143,8 @@ def test_what_the_model_accepts_the_spec_accepts(config: dict[str, Any]) -> None
         {"replication_method": {"method": "CDC"}},
         {"timescaledb": {"manage_publication": "maybe"}},
         {"timescaledb": {"parallel_chunks": 0}},
+        {"tunnel_method": {**JUMP, "tunnel_method": "SSH_KEY_AUTH"}},
+        {"tunnel_method": {**JUMP, "tunnel_method": "SSH_PASSWORD_AUTH"}},
     ],
 )
 def test_what_the_spec_refuses_the_model_refuses(wrong: dict[str, Any]) -> None:

@@ -46,7 +46,9 @@ def test_packages_that_were_downloaded_once_need_no_mirror(
     (tmp_path / "cache/archives/a_1_all.deb").touch()
     (tmp_path / "packages.txt").write_text("cache/archives/a_1_all.deb\n")
 
-    assert packages(RELEASES[0], tmp_path) == [tmp_path / "cache/archives/a_1_all.deb"]
+    assert packages(RELEASES[0].name, RELEASES[0].packages, tmp_path) == [
+        tmp_path / "cache/archives/a_1_all.deb"
+    ]
 
 
 def test_packages_that_are_not_packages_are_said_to_be_so(tmp_path: Path) -> None:
