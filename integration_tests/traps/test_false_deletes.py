@@ -1,4 +1,7 @@
-"""Deletes of rows that are there: recompression writes them, moving a table into chunks ends in one, a refresh starts with some."""
+"""Deletes of rows that are there: recompression writes them, a move into chunks ends in one, a refresh begins with some.
+
+The connector tells none of them; without markers it cannot know the first kind, and refuses.
+"""
 
 from __future__ import annotations
 

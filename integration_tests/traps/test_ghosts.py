@@ -1,7 +1,7 @@
 """Rows told twice or told of a moment that nobody asked for, and rows that are left behind.
 
 Where rows move without changing, the log shows inserts, and a snapshot that is older than the move shows what came after
-it. The connector drops what stands between markers, and accepts a slice only if the chunk kept its form while it was read.
+it. The connector drops what stands between markers, and accepts a slice only of a chunk that kept its form meanwhile.
 """
 
 from __future__ import annotations

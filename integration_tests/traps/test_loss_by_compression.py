@@ -93,7 +93,7 @@ def test_trap_05_copy_and_only_pass_over_the_rows_of_a_compressed_chunk(compress
 def test_trap_06_a_chunk_decompressed_between_snapshot_and_read_is_in_neither_snapshot_nor_stream(
     community_database: Database,
 ) -> None:
-    """The snapshot finds the chunk empty, and whoever drops what stands between markers drops its rows from the stream."""
+    """The snapshot finds the chunk empty, and what the stream says of its rows stands between markers, and is dropped."""
     database = community_database
     make_compressible(database)
     followed = Followed(database, f"slot_{database.name}")

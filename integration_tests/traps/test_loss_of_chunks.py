@@ -11,10 +11,10 @@ from contextlib import closing
 
 import pytest
 
+from integration_tests.cdc.aggregates import ending_well
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
 from integration_tests.cdc.raw import RawLog, Told
 from integration_tests.inprocess import Ended
-from source_timescaledb.cdc.followed import DELETED_AT
 from testkit.database import Database
 
 AUTO = "timescaledb.enable_chunk_auto_publication"
@@ -22,7 +22,8 @@ REBUILD = """DO $$
 DECLARE
     indexes text[] := (SELECT array_agg(indexdef) FROM pg_indexes
                        WHERE schemaname = '_timescaledb_catalog' AND tablename = 'chunk');
-    views text[] := (SELECT array_agg(format('CREATE OR REPLACE VIEW %s AS %s', oid::regclass, pg_get_viewdef(oid)) ORDER BY oid)
+    views text[] := (SELECT array_agg(format('CREATE OR REPLACE VIEW %s AS %s', oid::regclass, pg_get_viewdef(oid))
+                                      ORDER BY oid)
                      FROM pg_class JOIN pg_depend ON objid = oid WHERE deptype = 'e' AND relkind = 'v');
     one text;
 BEGIN
@@ -44,19 +45,9 @@ UNOBSERVED = "-c timescaledb.disable_load=on -c event_triggers=off"
 BORN = "INSERT INTO events VALUES ('2025-05-05', '{}')"
 
 
-def ending_well(ended: Ended) -> Ended:
-    assert ended.failure is None, (ended.errors, ended.logged)
-    return ended
-
-
 def notes(ended: Ended) -> list[str]:
-    """What the records of `events` say, in order."""
+    """What the records of `events` say, sorted."""
     return sorted(row["what"] for row in ended.rows("events"))
-
-
-def born_chunk(database: Database) -> str:
-    name: str = database.value("SELECT show_chunks('events', newer_than => '2025-01-01'::timestamptz)::text")
-    return name
 
 
 @pytest.fixture
@@ -180,7 +171,7 @@ def make_catalog_again(database: Database) -> None:
 def test_trap_11_an_update_of_the_extension_takes_its_catalog_out_of_the_publication(
     synced: Followed,
 ) -> None:
-    """From its table of chunks others learn of new ones. No server of ours can be updated, so this does what updates do."""
+    """From its table of chunks others learn of new ones. No server here can be updated, so this does what updates do."""
     database = synced.database
     catalog = "_timescaledb_catalog.chunk"
     database.as_superuser().execute(f"ALTER PUBLICATION {PUBLICATION} ADD TABLE {catalog}".encode())
@@ -201,7 +192,7 @@ def test_trap_11_an_update_of_the_extension_takes_its_catalog_out_of_the_publica
 def test_a_slot_with_catalog_changes_from_before_an_update_left_to_read_is_said_to_be_lost(
     synced: Followed,
 ) -> None:
-    """PostgreSQL decodes changes of a user catalog table only while that is there; TimescaleDB 2.28 and 2.29 have some."""
+    """PostgreSQL decodes changes of a user catalog table only while that is there; TimescaleDB 2.28 made some."""
     database = synced.database
     options = "SELECT reloptions FROM pg_class WHERE oid = '_timescaledb_catalog.chunk'::regclass"
     if database.value(options) is None:
