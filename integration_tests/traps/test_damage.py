@@ -36,21 +36,23 @@ def test_trap_28_a_publication_of_all_tables_lets_no_hypertable_be_made(followed
     database, superuser = followed.database, followed.database.as_superuser()
     fill(database)
     make_plain(database, "later")
-    version = tuple(map(int, database.cluster.timescaledb.split(".")[:2]))
-    superuser.execute(
-        "CREATE PUBLICATION everything FOR " + ("ALL TABLES" if version >= (2, 20) else "TABLE later")
-    )
-    with pytest.raises(psycopg.Error, match="publication") as refused:
-        database.execute(HYPERTABLE.format("later").encode())
-    assert refused.value.sqlstate == "TS101"
+    refusing: list[Callable[[], None]] = [lambda: database.execute(HYPERTABLE.format("later").encode())]
+    if tuple(map(int, database.cluster.timescaledb.split(".")[:2])) < (2, 20):
+        superuser.execute("CREATE PUBLICATION everything FOR TABLE later")
+    else:
+        superuser.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        refusing += [lambda: aggregate(database, "hourly")] * database.cluster.community
+    for statement in refusing:
+        with pytest.raises(psycopg.Error, match="publication") as refused:
+            statement()
+        assert refused.value.sqlstate == "TS101"
     superuser.execute("DROP PUBLICATION everything")
     followed.settings["manage_publication"] = "full"
 
     ending_well(followed.sync("metrics", "events"))
 
-    database.execute(HYPERTABLE.format("later").encode())
-    if database.cluster.community:
-        aggregate(database, "hourly")
+    for statement in refusing:
+        statement()
     database.execute("INSERT INTO later VALUES ('2024-01-01', 1)")
     assert ending_well(followed.sync("metrics", "events")).records == {}
 
