@@ -15,6 +15,7 @@ from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.estimates import ask_statistics
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.config.timescaledb import SnapshotOrder
+from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import box_is_nameable, within
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
 from source_timescaledb.hypertables.registry import check_columns, read_chunks
@@ -101,6 +102,8 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
             "%s was recreated since the last sync: it is read from the start.", request.name
         )
         before = None
+    if before is not None and before.complete and _has_moved(relation, before):
+        _tell_moved(session, relation)
     chunks = list_chunks(session, request)
     complete = before is not None and before.complete and relation.hypertable is None
     plan = None if complete else _plan(session, request, chunks, None, before.progress if before else None)
@@ -116,6 +119,27 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
         ),
         statistics=ask_statistics(session, relation, chunks) if plan and not plan.exhausted else Statistics(),
         begun=_begun(plan, chunks, before),
+    )
+
+
+def _has_moved(relation: Relation, before: FollowedState) -> bool:
+    """Whether the rows lay in a plain table when they were read, and lie in chunks now."""
+    return relation.hypertable is not None and not isinstance(before.progress, ChunkProgress)
+
+
+def _tell_moved(session: Session, relation: Relation) -> None:
+    """Chunks that are not known are read, whether their rows are new or were moved there.
+
+    Raises ConfigurationError where there is no key by which a destination finds them to be the same.
+    """
+    if not relation.key:
+        raise ConfigurationError(
+            f"{relation.name} has become a hypertable since the last sync and has no key: a destination could not tell "
+            "the rows that were moved into chunks from new ones.",
+            remedy="Refresh the stream with its data cleared.",
+        )
+    session.logger.warning(
+        "%s has become a hypertable since the last sync: it is read from the start.", relation.name
     )
 
 
