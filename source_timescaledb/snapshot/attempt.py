@@ -40,7 +40,7 @@ from source_timescaledb.snapshot.slice_reader import (
     SliceRead,
     SliceReader,
 )
-from source_timescaledb.snapshot.slices import ChunkSlice, Slice, WholeSlice
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice, TieredSlice, WholeSlice
 
 MAY_BE_GONE: Final = (
     psycopg.errors.LockNotAvailable,
@@ -149,7 +149,7 @@ class Attempt:
         limits = Limits(deadline if self._slice.narrower_exists else None, rows_at_once)
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
-            release = self._release if isinstance(self._slice, WholeSlice) else None
+            release = self._release if isinstance(self._slice, (WholeSlice, TieredSlice)) else None
             read = reader.read(query, self._orders.line_format(), limits, release)
         if read.snapshot and not self._orders.accepts(read.snapshot):
             read.rows.close()
