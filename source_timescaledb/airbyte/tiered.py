@@ -89,7 +89,7 @@ def read_tiered(
             continue
         plan = tiered_plan(session, stream.request, stream.opening.plan)
         while plan is not None and stream.failed is None and not plan.exhausted:
-            yield from read(stream, session.clock(), plan)
+            yield from read(stream, lambda: True, plan)
             yield from drain()
         stream.tiered = stream.failed is None
 
