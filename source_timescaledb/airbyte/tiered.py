@@ -107,7 +107,7 @@ def _slices(
         return _whole(session, relation, tiered)
     others = [chunk for chunk in chunks if not chunk.tiered]
     spans = tiered_spans(
-        tiered, others, Span(*window) if window else EVERYTHING, apart=not relation.selectable
+        tiered, others, Span(*window) if window else EVERYTHING, apart=not relation.tells_chunks
     )
     ends = sorted({end for span in spans for end in span} - {OPEN_BELOW, OPEN_ABOVE})
     written: dict[int, str] = {}
@@ -123,10 +123,10 @@ def _slices(
 
 def _whole(session: Session, relation: Relation, tiered: Chunk) -> list[TieredSlice]:
     """All of a tiered chunk at once, where ranges of time say nothing of its rows."""
-    if relation.selectable:
+    if relation.tells_chunks:
         return [TieredSlice(tiered, None, None)]
     session.logger.warning(
-        "Rows of %s in tiered storage are not read: with column privileges only they cannot be told from others.",
+        "Rows of %s in tiered storage are not read: the role cannot tell them from others.",
         relation.name,
     )
     return []

@@ -256,6 +256,11 @@ class Relation:
         return self.hypertable.name
 
     @property
+    def tells_chunks(self) -> bool:
+        """Whether rows can be asked for by their chunk: views have no `tableoid`, and column privileges none on it."""
+        return self.selectable and self.whole == self.table
+
+    @property
     def table(self) -> QualifiedName:
         """The table that holds its rows, as a publication lists it."""
         return self.name if self.hypertable is None else self.hypertable.name

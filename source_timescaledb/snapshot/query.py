@@ -126,15 +126,12 @@ class Selection:
         )
 
     def _tiered_query(self, slice_: TieredSlice) -> SliceQuery:
-        """Rows of the tiered chunk, which cannot be locked and has no file: one statement, and no fingerprint.
-
-        A role with column privileges only may not name `tableoid`; nor has a view one.
-        """
+        """Rows of the tiered chunk, which cannot be locked and has no file: one statement, and no fingerprint."""
         relation = self.relation
         assert relation.hypertable is not None
         time = sql.Identifier(relation.hypertable.time.column)
         conditions = [self._unchanged()]
-        if relation.whole == relation.table and relation.selectable:
+        if relation.tells_chunks:
             conditions.append(sql.SQL("tableoid = {}").format(sql.Literal(slice_.chunk.oid)))
         if slice_.lower is not None:
             conditions.append(sql.SQL("{} >= {}").format(time, sql.Literal(slice_.lower)))
