@@ -87,3 +87,8 @@ class TieredPlan:
     def exhausted(self) -> bool:
         """Whether every range has been taken and confirmed."""
         return not self._left and not self._out
+
+    @property
+    def chunks_left(self) -> int:
+        """The one, until everything of it is finished."""
+        return int(not self.exhausted)
