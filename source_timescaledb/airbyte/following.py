@@ -49,6 +49,7 @@ from source_timescaledb.airbyte.stream_progress import (
     tell_displaced,
     tell_ends,
 )
+from source_timescaledb.airbyte.tiered import read_tiered, tell_tiered
 from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
@@ -180,6 +181,7 @@ class Following:
                 yield from self._tell(open_=True)
             else:
                 ends += 1
+        yield from read_tiered(self._session, self._streams, self._drain, self._read_stream)
         audit = Audit(self._session, self._streams, self._drain, self._read_stream, self._ground.barrier)
         yield from audit.messages()
         yield from self._tell(open_=False)
@@ -191,6 +193,7 @@ class Following:
         )
         for stream in self._streams:
             tell_displaced(self._session, stream)
+            tell_tiered(self._session, stream.request)
         if ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             ground.barrier()
 

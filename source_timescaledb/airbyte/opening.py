@@ -14,7 +14,7 @@ from psycopg import sql
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.estimates import ask_statistics
 from source_timescaledb.airbyte.session import Session
-from source_timescaledb.config.timescaledb import SnapshotOrder
+from source_timescaledb.config.timescaledb import SnapshotOrder, TieredChunks
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import box_is_nameable, within
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
@@ -59,8 +59,9 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
     if request.mode is Mode.CURSOR:
         assert request.cursor is not None
         field, position = request.cursor, before.cursor if before else None
+        asked = [] if _may_be_highest_in_tiered_storage(session, relation, field) else chunks
         cursor = session.ask(
-            lambda connection: open_range(connection, relation, field, chunks, position),
+            lambda connection: open_range(connection, relation, field, asked, position),
             f"Looking for the highest {request.cursor} of {name}",
         )
     plan = _plan(session, request, chunks, cursor, before.progress if before else None)
@@ -73,9 +74,21 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
             session.registry.server.version_number,
             _condition(session, request, cursor, plan),
             metadata=request.metadata,
+            tiered=session.configuration.timescaledb.tiered_chunks is TieredChunks.READ,
         ),
         cursor=cursor,
         statistics=ask_statistics(session, relation, chunks),
+    )
+
+
+def _may_be_highest_in_tiered_storage(session: Session, relation: Relation, cursor: str) -> bool:
+    """Whether the whole hypertable must be asked for its highest value: old chunks are in tiered storage, by time."""
+    hypertable = relation.hypertable
+    return (
+        hypertable is not None
+        and relation.tiered
+        and hypertable.time.column != cursor
+        and session.configuration.timescaledb.tiered_chunks is TieredChunks.READ
     )
 
 
@@ -153,13 +166,20 @@ def _begun(plan: Plan | None, chunks: list[Chunk], before: FollowedState | None)
 def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
     """The chunks of a stream that is read by chunk, with ids greater than `after`; none for any other.
 
-    Chunks in object storage are left out, with a warning. The columns are as they were when the relation was read: a
+    The one in tiered storage is left out (`airbyte.tiered`). The columns are as they were when the relation was read: a
     change after that rewrites the chunks, and shows. Raises ConnectorError.
     """
+    by_chunk = request.relation.divisible and session.configuration.timescaledb.chunk_by_chunk
+    return (
+        [chunk for chunk in all_chunks(session, request, after=after) if not chunk.tiered] if by_chunk else []
+    )
+
+
+def all_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
+    """The same, however the stream is read, and with the one in tiered storage. Raises ConnectorError."""
     relation = request.relation
     hypertable, extension = relation.hypertable, session.extension
-    by_chunk = relation.divisible and session.configuration.timescaledb.chunk_by_chunk
-    if hypertable is None or extension is None or not by_chunk:
+    if hypertable is None or extension is None:
         return []
 
     def listing(connection: Connection) -> list[Chunk]:
@@ -167,10 +187,7 @@ def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> 
         check_columns(connection, relation, request.columns)
         return found
 
-    chunks = session.ask(listing, f"Listing the chunks of {request.name}")
-    if any(chunk.tiered for chunk in chunks):
-        session.logger.warning("Rows of %s in tiered storage are not read.", request.name)
-    return [chunk for chunk in chunks if not chunk.tiered]
+    return session.ask(listing, f"Listing the chunks of {request.name}")
 
 
 def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> int:

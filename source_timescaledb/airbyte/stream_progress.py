@@ -37,6 +37,8 @@ class StreamProgress:
         self.request = request
         self.opening = opening
         self.followed = followed
+        self.tiered = False
+        """Whether the rows in tiered storage have been read."""
         self.failed: ConnectorError | None = None
         self.running = False
         self.torn = False
@@ -86,6 +88,7 @@ class StreamProgress:
             progress=plan.progress if plan is not None else None,
             entry=marks.entries.get(self.request.relation.oid, 0),
             exposed=self.followed.coverage.exposed,
+            tiered=self.tiered,
             audit=ledger.state if ledger is not None else None,
         )
 
@@ -117,7 +120,9 @@ def open_streams(
             _ledger(request, known) if request.name in compressing else None,
             counters=session.counters.stream(request.name),
         )
-        streams.append(StreamProgress(request, opening, followed, session.clock))
+        stream = StreamProgress(request, opening, followed, session.clock)
+        stream.tiered = known is not None and known.relation == request.relation.oid and known.tiered
+        streams.append(stream)
     return streams
 
 

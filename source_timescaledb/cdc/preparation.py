@@ -229,7 +229,10 @@ def _made(
     connection: Connection, cdc: Cdc, manage: ManagePublication, relations: Sequence[Relation]
 ) -> Publication:
     if manage is not ManagePublication.FULL:
-        tables = sql.SQL(", ").join(sql.Identifier(*relation.table) for relation in relations)
+        tables = sql.SQL(", ").join(
+            sql.SQL("ONLY {}" if relation.tiered else "{}").format(sql.Identifier(*relation.table))
+            for relation in relations
+        )
         statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {};").format(
             sql.Identifier(cdc.publication), tables
         )
@@ -290,13 +293,14 @@ def _check_listed(
     if not uncovered:
         return
     names = [relation.table for relation in uncovered]
+    tiered = {relation.table for relation in uncovered if relation.tiered}
     if manage is ManagePublication.FULL:
         check_identified(connection, uncovered)
         add_tables(connection, publication.name, names)
         return
     raise ConfigurationError(
         f"The publication {publication.name} does not list {_listed(names)}.",
-        remedy=f"Run as its owner: {addition(publication.name, names, whole=True)} Or set "
+        remedy=f"Run as its owner: {addition(publication.name, names, whole=True, tiered=tiered)} Or set "
         "timescaledb.manage_publication to full.",
     )
 

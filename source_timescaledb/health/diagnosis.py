@@ -13,6 +13,7 @@ from typing import Final
 from psycopg import sql
 
 from source_timescaledb.config.model import Configuration
+from source_timescaledb.config.timescaledb import TieredChunks
 from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.health.replication import ReplicationFacts, replication_findings
 from source_timescaledb.hypertables.catalog import OLDEST_SUPPORTED
@@ -42,6 +43,7 @@ def diagnose(
         *_schemas(registry),
         *_extension(registry, probes),
         *_relations(registry, readable),
+        *_tiered(configuration, readable),
     ]
     if configuration.cdc is not None and probes.replication is not None:
         settings, server = configuration.timescaledb, registry.server
@@ -120,6 +122,25 @@ def _relations(registry: Registry, offered: list[Relation]) -> Iterator[Finding]
             Severity.BLOCKING,
             "There is nothing to read: the chosen schemas hold no table, hypertable or view.",
             "Correct the setting schemas, or the patterns of hypertables.",
+        )
+
+
+def _tiered(configuration: Configuration, offered: list[Relation]) -> Iterator[Finding]:
+    names = [str(relation.name) for relation in offered if relation.tiered]
+    if not names:
+        return
+    shown = ", ".join(names[:_LISTED_AT_MOST])
+    more = f" and {len(names) - _LISTED_AT_MOST} more" if len(names) > _LISTED_AT_MOST else ""
+    if configuration.timescaledb.tiered_chunks is TieredChunks.SKIP:
+        yield Finding(
+            Severity.WARNING,
+            f"Rows in tiered storage are not read: {shown}{more} have some.",
+            "Set timescaledb.tiered_chunks to read to read them too.",
+        )
+    elif configuration.cdc is not None:
+        yield Finding(
+            Severity.WARNING,
+            f"Rows in tiered storage are in no log: those of {shown}{more} are read once, at the end of the first load.",
         )
 
 

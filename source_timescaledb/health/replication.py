@@ -9,7 +9,7 @@ long as the publication lists any.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -120,13 +120,14 @@ def _publication(
     cdc: Cdc, manage: ManagePublication, offered: Sequence[Relation], facts: ReplicationFacts
 ) -> Iterator[Finding]:
     followable = [relation.name for relation in offered if is_followable(relation)]
+    tiered = frozenset(relation.name for relation in offered if relation.tiered)
     publication = facts.publication
     if publication is None:
         if manage is not ManagePublication.FULL:
             yield Finding(
                 Severity.BLOCKING,
                 f"There is no publication {cdc.publication}.",
-                f"{_create(cdc.publication, followable)} Or set timescaledb.manage_publication to full.",
+                f"{_create(cdc.publication, followable, tiered)} Or set timescaledb.manage_publication to full.",
             )
         return
     yield from _operations(publication)
@@ -136,7 +137,7 @@ def _publication(
             Severity.BLOCKING if none else Severity.WARNING,
             f"The publication {publication.name} does not list {_listed(facts.unlisted)}: their changes cannot be "
             "followed.",
-            addition(publication.name, facts.unlisted, whole=True),
+            addition(publication.name, facts.unlisted, whole=True, tiered=tiered),
         )
     yield from _missing(publication, manage, facts)
     if facts.unsafe:
@@ -230,8 +231,11 @@ def _aggregates(offered: Sequence[Relation], facts: ReplicationFacts) -> Iterato
             )
 
 
-def _create(publication: str, names: Sequence[QualifiedName]) -> str:
-    tables = sql.SQL(", ").join(sql.Identifier(*name) for name in names[:NAMES_SHOWN])
+def _create(publication: str, names: Sequence[QualifiedName], tiered: Container[QualifiedName]) -> str:
+    tables = sql.SQL(", ").join(
+        sql.SQL("ONLY {}" if name in tiered else "{}").format(sql.Identifier(*name))
+        for name in names[:NAMES_SHOWN]
+    )
     statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {};").format(sql.Identifier(publication), tables)
     return statement.as_string(None) + _more(names)
 

@@ -12,7 +12,7 @@ already say the same.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -57,6 +57,12 @@ def literal(time: TimeKind, value: int) -> sql.Composable:
     seconds, microseconds = divmod(rest, 1_000_000)
     cast = _TIMESTAMP_CAST[time]
     return sql.SQL(f"({cast} 'epoch' + interval '{days} days {seconds}.{microseconds:06d} seconds')")
+
+
+def texts(time: TimeKind, values: Iterable[int]) -> sql.Composed:
+    """The query of an array of internal values, each as text that the column's type reads: a constant where it is put."""
+    each = (sql.SQL("format('%s', {})").format(literal(time, value)) for value in values)
+    return sql.SQL("SELECT ARRAY[{}]").format(sql.SQL(", ").join(each))
 
 
 def readable(time: TimeKind | None, value: int) -> str:

@@ -107,6 +107,7 @@ while the constraint is NOT VALID (contype 'n'), so such columns are left out: a
 
 HYPERTABLES: Final = """
 SELECT h.id, c.oid::int8, n.nspname::text, c.relname::text,
+       EXISTS (SELECT FROM _timescaledb_catalog.chunk k WHERE k.osm_chunk AND k.hypertable_id = h.id),
        d.id, d.column_name::text, d.column_type::oid::int8, d.num_slices,
        d.partitioning_func_schema::text, d.partitioning_func::text
 FROM _timescaledb_catalog.hypertable h

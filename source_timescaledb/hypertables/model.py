@@ -62,6 +62,9 @@ class Span(NamedTuple):
 
 
 EVERYTHING: Final = Span(OPEN_BELOW, OPEN_ABOVE)
+SCATTERED: Final = Span(OPEN_ABOVE - 1, OPEN_ABOVE)
+"""What the catalog says of a tiered chunk that is empty, or whose rows lie between those of other chunks
+(`ts_osm_chunk_range_is_invalid`, src/chunk.c@2.29.2)."""
 
 
 class TimeKind(Enum):
@@ -144,6 +147,8 @@ class Hypertable:
     oid: int
     name: QualifiedName
     dimensions: tuple[Dimension, ...]
+    tiered: bool = False
+    """Whether a chunk of it stands for rows in object storage (OSM); there is at most one such."""
 
     @property
     def time(self) -> Dimension:
@@ -235,6 +240,11 @@ class Relation:
         return hypertable is not None and not (self.guarded and self.column(hypertable.time.column) is None)
 
     @property
+    def tiered(self) -> bool:
+        """Whether rows of it are in tiered storage; no publication takes it with its chunks then."""
+        return self.hypertable is not None and self.hypertable.tiered
+
+    @property
     def whole(self) -> QualifiedName:
         """What to read it from in one query.
 
@@ -244,6 +254,11 @@ class Relation:
         if self.aggregate is None or self.hypertable is None or self.guarded:
             return self.name
         return self.hypertable.name
+
+    @property
+    def tells_chunks(self) -> bool:
+        """Whether rows can be asked for by their chunk: views have no `tableoid`, and column privileges none on it."""
+        return self.selectable and self.whole == self.table
 
     @property
     def table(self) -> QualifiedName:

@@ -240,8 +240,8 @@ def _timescale(
 def _hypertables(connection: Connection) -> list[Hypertable]:
     tables: dict[int, Hypertable] = {}
     for row in connection.execute(catalog.HYPERTABLES).fetchall():
-        id_, oid, schema, name, *dimension = row
-        known = tables.get(id_) or Hypertable(id_, oid, QualifiedName(schema, name), ())
+        id_, oid, schema, name, tiered, *dimension = row
+        known = tables.get(id_) or Hypertable(id_, oid, QualifiedName(schema, name), (), tiered=tiered)
         tables[id_] = replace(known, dimensions=(*known.dimensions, _dimension(*dimension)))
     return list(tables.values())
 

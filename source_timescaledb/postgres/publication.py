@@ -14,7 +14,7 @@ We never create one that makes the application's own UPDATE and DELETE fail (`po
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -80,6 +80,12 @@ FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'r' AND NOT c.relispartition
 ORDER BY c.oid
+"""
+
+
+_TIERED: Final = """
+SELECT DISTINCT i.inhparent::int8 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'f' AND NOT c.relispartition
 """
 
 
@@ -218,6 +224,8 @@ def create_publication(
 ) -> None:
     """Make a publication of tables and all that inherits from them: for a hypertable, its chunks of this moment.
 
+    One with a chunk in tiered storage, which is a foreign table, comes without its chunks (`missing_chunks`).
+
     Args:
         connection: a `Session.WRITING` one.
         name: the publication's name.
@@ -231,12 +239,13 @@ def create_publication(
         ConnectorError: as the server's reason deserves.
     """
     doing = f"Creating the publication {name}"
-    statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = {})").format(
-        sql.Identifier(name),
-        sql.SQL(", ").join(_table(table) for _, table in tables),
-        sql.SQL("'insert, truncate'" if inserts_only else "'insert, update, delete, truncate'"),
-    )
     try:
+        alone = read_tiered(connection, [oid for oid, _ in tables])
+        statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = {})").format(
+            sql.Identifier(name),
+            sql.SQL(", ").join(_listing(table, whole=oid not in alone) for oid, table in tables),
+            sql.SQL("'insert, truncate'" if inserts_only else "'insert, update, delete, truncate'"),
+        )
         unsafe = [] if inserts_only else unsafe_identities(connection, [oid for oid, _ in tables])
         if unsafe:
             raise _would_break(name, unsafe)
@@ -249,12 +258,31 @@ def create_publication(
         raise connector_error(error, doing) from None
 
 
-def addition(publication: str, names: Sequence[QualifiedName], *, whole: bool = False) -> str:
-    """The statement that adds tables, as a person may run it; with `whole`, with all that inherits from them."""
-    each = sql.SQL("{}") if whole else sql.SQL("ONLY {}")
+def read_tiered(connection: Connection, hypertables: Iterable[int]) -> set[int]:
+    """Which hypertables, by oid, have a chunk in tiered storage, with which no publication takes them.
+
+    Raises psycopg errors as they come.
+    """
+    return {oid for (oid,) in connection.execute(_TIERED, [list(hypertables)]).fetchall()}
+
+
+def addition(
+    publication: str,
+    names: Sequence[QualifiedName],
+    *,
+    whole: bool = False,
+    tiered: Container[QualifiedName] = (),
+) -> str:
+    """The statement that adds tables, as a person may run it.
+
+    With `whole`, with all that inherits from them; but those with a chunk in tiered storage, which no publication takes,
+    alone: their other chunks are added by a sync.
+    """
     statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(
         sql.Identifier(publication),
-        sql.SQL(", ").join(each.format(_table(name)) for name in names[:NAMES_SHOWN]),
+        sql.SQL(", ").join(
+            _listing(name, whole=whole and name not in tiered) for name in names[:NAMES_SHOWN]
+        ),
     )
     more = f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""
     return statement.as_string(None) + more
@@ -291,6 +319,11 @@ def _addition(publication: str, tables: Sequence[QualifiedName]) -> sql.Composed
 
 def _table(name: QualifiedName) -> sql.Identifier:
     return sql.Identifier(*name)
+
+
+def _listing(name: QualifiedName, *, whole: bool) -> sql.Composed:
+    """A table as a publication lists it, with all that inherits from it or alone."""
+    return sql.SQL("{}" if whole else "ONLY {}").format(_table(name))
 
 
 def _forbidden(error: psycopg.Error, doing: str, statement: str) -> ConnectorError:

@@ -4,7 +4,8 @@ What a failure means is decided by its class, and where that is not enough, by t
 
 - the chunk changed underneath, or somebody holds it: it is read again, with what the catalog says of it now;
 - the chunk is gone: only the catalog can say so, because 42P01 also comes from a compressed relation that a
-  decompression dropped between look-up and lock; then there is nothing left to read;
+  decompression dropped between look-up and lock; then there is nothing left to read. Where nothing could be locked, a
+  chunk can go while it is read, and the second fingerprint finds none (42704, `chunk_status`);
 - the connection failed: the seat is left, and the next try opens another;
 - anything else is raised as it is.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
 import psycopg
 
@@ -38,7 +40,14 @@ from source_timescaledb.snapshot.slice_reader import (
     SliceRead,
     SliceReader,
 )
-from source_timescaledb.snapshot.slices import ChunkSlice, Slice, WholeSlice
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice, TieredSlice, WholeSlice
+
+MAY_BE_GONE: Final = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,
+)
+"""Errors after which the catalog is asked what became of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ class Attempt:
         connection = self._seat.take()
         try:
             return self._read_over(connection, deadline, rows_at_once)
-        except (SliceChanged, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as event:
+        except (SliceChanged, *MAY_BE_GONE) as event:
             if self._released:
                 raise self._torn() from None
             if isinstance(event, SliceChanged) and not isinstance(self._slice, ChunkSlice):
@@ -140,7 +149,7 @@ class Attempt:
         limits = Limits(deadline if self._slice.narrower_exists else None, rows_at_once)
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
-            release = self._release if isinstance(self._slice, WholeSlice) else None
+            release = self._release if isinstance(self._slice, (WholeSlice, TieredSlice)) else None
             read = reader.read(query, self._orders.line_format(), limits, release)
         if read.snapshot and not self._orders.accepts(read.snapshot):
             read.rows.close()

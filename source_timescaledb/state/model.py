@@ -133,6 +133,8 @@ class FollowedState(_Fact):
     """The oid of the publication's entry for the table; 0 where it is published in another way, or was not kept."""
     exposed: bool = False
     """Whether a destination may hold rows of parts that are not read yet: all changes are told until they are."""
+    tiered: bool = False
+    """Whether its rows in tiered storage, if it had any then, have been read."""
     audit: Audited | None = None
     """None where no chunk of it was compressed."""
 

@@ -10,6 +10,7 @@ from source_timescaledb.health.diagnosis import Probes, diagnose
 from source_timescaledb.health.finding import Severity
 from source_timescaledb.health.replication import ReplicationFacts
 from source_timescaledb.hypertables.model import (
+    Hypertable,
     QualifiedName,
     Registry,
     Relation,
@@ -54,6 +55,18 @@ def on(**facts: Any) -> Registry:
 
 def test_a_healthy_database_has_no_findings() -> None:
     assert findings() == []
+
+
+def test_rows_in_tiered_storage_are_left_out_unless_they_are_asked_for() -> None:
+    tiered = Hypertable(1, 1, TABLE.name, (), tiered=True)
+    registry = replace(HEALTHY, relations={TABLE.name: replace(TABLE, hypertable=tiered)})
+
+    ((severity, sentence),) = findings(registry)
+
+    assert severity is Severity.WARNING
+    assert "public.t" in sentence
+    assert "Set timescaledb.tiered_chunks to read" in sentence
+    assert findings(registry, timescaledb={"tiered_chunks": "read"}) == []
 
 
 def test_an_old_server_blocks() -> None:
