@@ -50,7 +50,7 @@ from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
-from source_timescaledb.airbyte.watching import watcher_of
+from source_timescaledb.airbyte.watching import Lookout, watcher_of
 from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
@@ -226,7 +226,8 @@ class SourceTimescaledb(Source):
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
             registry = self._registry(configuration, catalog, logger, self._retry_seconds)
-            watcher = watcher_of(configuration, registry, logger)
+            lookout = Lookout(configuration, registry, logger)
+            watcher = watcher_of(configuration, registry, logger, lookout)
             if watcher is not None:
                 resources.enter_context(watcher)
             yield Session(
@@ -238,9 +239,10 @@ class SourceTimescaledb(Source):
                 replica=settings.replica_host is not None,
                 sink=self._sink,
                 logger=logger,
-                retry_seconds=self._retry_seconds,
+                lookout=lookout,
                 watcher=watcher,
                 counters=counters,
+                retry_seconds=self._retry_seconds,
                 stop=self.stop,
             )
 
@@ -253,6 +255,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     plain = stream_states(other_states(states) if following else states)
     names = {stream_name(configured) for configured in catalog.streams}
     known = before.streams if before is not None else {}
+    session.lookout.recall({**plain, **{name: state.model_dump() for name, state in known.items()}})
     for name in sorted((set(plain) | set(known)) - names):
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
     requests, failed = yield from _requests(session, catalog, following=following, before=known)

@@ -367,7 +367,7 @@ class Following:
                 clock=self._clock.value,
                 open=open_ or any(stream.uncounted for stream in self._streams),
             ),
-            {stream.name: stream.state(self._ground.marks) for stream in self._streams},
+            {one.name: one.state(self._ground.marks, self._session.lookout) for one in self._streams},
         )
         self._last_state = states
         self._lag.measure(changes, last=not open_)

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from typing import TypeVar
 
 from source_timescaledb.airbyte.sink import RecordSink
+from source_timescaledb.airbyte.watching import Lookout
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConnectorError, TransientError
@@ -45,8 +46,9 @@ class Session:
     replica: bool
     sink: RecordSink
     logger: logging.Logger
+    lookout: Lookout
+    watcher: Watcher | None
     retry_seconds: float
-    watcher: Watcher | None = None
     counters: SyncCounters = field(default_factory=SyncCounters)
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic

@@ -11,6 +11,7 @@ from source_timescaledb.airbyte.estimates import Estimates
 from source_timescaledb.airbyte.messages import stream_status
 from source_timescaledb.airbyte.opening import FollowedOpening, open_followed
 from source_timescaledb.airbyte.session import Session
+from source_timescaledb.airbyte.watching import Lookout
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.ledger import Ledger
@@ -77,7 +78,7 @@ class StreamProgress:
         """Whether rows were told that no state can count."""
         return self.torn or self.amending
 
-    def state(self, marks: PublicationMarks) -> FollowedState:
+    def state(self, marks: PublicationMarks, lookout: Lookout) -> FollowedState:
         """What a later process needs of it."""
         plan, ledger = self.opening.plan, self.followed.ledger
         return FollowedState(
@@ -87,6 +88,7 @@ class StreamProgress:
             entry=marks.entries.get(self.request.relation.oid, 0),
             exposed=self.followed.coverage.exposed,
             audit=ledger.state if ledger is not None else None,
+            seen=lookout.seen(self.request.relation),
         )
 
 

@@ -64,6 +64,7 @@ class Watcher:
         seconds: between two looks.
         listening: whether to listen for notifications as well; a standby cannot.
         tell: takes a sentence for the log, whenever looking begins to fail and works again.
+        survey: done after each look, with its connection.
         clock: monotonic, in seconds.
         pause: sleeps for so many seconds, or until the watcher is to end; None for what does that.
         uniform: draws between two bounds.
@@ -77,6 +78,7 @@ class Watcher:
         seconds: float,
         listening: bool,
         tell: Callable[[str], None],
+        survey: Callable[[Connection], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -86,6 +88,7 @@ class Watcher:
         self._seconds = seconds
         self._listening = listening
         self._tell = tell
+        self._survey = survey
         self._clock = clock
         self._ended = threading.Event()
         self._pause = pause or self._ended.wait
@@ -133,6 +136,7 @@ class Watcher:
             if self._failures:
                 self._failures = 0
                 self._tell("Looking for new chunks works again.")
+            self._survey(connection)
             if self._listening:
                 self._listen(connection)
             else:

@@ -89,6 +89,14 @@ class CursorPosition(_Fact):
     """The column's type, for its order; empty in states of before it was kept."""
 
 
+class Seen(_Fact):
+    """What was known of the database, and of a stream's relation: by it is told what is new (`hypertables.landmarks`)."""
+
+    hypertable: int
+    column: int
+    interval: int | None = None
+
+
 class StreamState(_Fact):
     """The state of one stream outside CDC."""
 
@@ -101,6 +109,7 @@ class StreamState(_Fact):
     progress: Progress | None = None
     """Where a running read stands; None before the first slice and after the last."""
     cursor: CursorPosition | None = None
+    seen: Seen | None = None
 
 
 class Audited(_Fact):
@@ -135,6 +144,7 @@ class FollowedState(_Fact):
     """Whether a destination may hold rows of parts that are not read yet: all changes are told until they are."""
     audit: Audited | None = None
     """None where no chunk of it was compressed."""
+    seen: Seen | None = None
 
 
 class LogPosition(_Fact):
