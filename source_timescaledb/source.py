@@ -36,6 +36,7 @@ from airbyte_cdk.sources.source import Source
 from airbyte_cdk.utils.airbyte_secrets_utils import add_to_secrets
 
 from source_timescaledb.airbyte.catalog import (
+    CHUNK_EVENTS,
     Mode,
     StreamRequest,
     airbyte_catalog,
@@ -44,6 +45,7 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
+from source_timescaledb.airbyte.chunk_events import ChunkEventsReading
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
@@ -270,6 +272,11 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
             failed.append(wanted.name)
             if not session.reachable():
                 session.stop.set()
+    for configured in catalog.streams:
+        if stream_name(configured) == CHUNK_EVENTS:
+            events = ChunkEventsReading(session, configured, plain.get(CHUNK_EVENTS))
+            yield from events.messages()
+            failed += [CHUNK_EVENTS] if events.failed else []
     if failed:
         raise SyncIncomplete(failed)
 
@@ -287,6 +294,8 @@ def _requests(
     failed: list[QualifiedName] = []
     for configured in catalog.streams:
         name = stream_name(configured)
+        if name == CHUNK_EVENTS:
+            continue
         try:
             wanted = request(configured, relations, session.registry, following=following, before=before)
             requests.append(wanted)

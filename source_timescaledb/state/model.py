@@ -147,6 +147,18 @@ class FollowedState(_Fact):
     seen: Seen | None = None
 
 
+class ChunkEventsState(_Fact):
+    """The state of the stream of chunk events."""
+
+    version: Literal[1] = 1
+    state_type: Literal["chunk_events"] = "chunk_events"
+    database: DatabaseIdentity
+    memory: str
+    """All chunks as they were (`hypertables.chunk_memory`), as base64."""
+    lsn: int | None = None
+    """A position in the log by which they were so."""
+
+
 class LogPosition(_Fact):
     """What all followed streams share: how far the write-ahead log is told, and whose log that is."""
 
