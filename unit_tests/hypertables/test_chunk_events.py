@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from source_timescaledb.hypertables.chunk_events import chunk_events, remembered
@@ -126,6 +126,7 @@ def test_a_hypertable_that_is_not_in_a_complete_memory_is_new_with_all_its_chunk
 days = st.lists(st.integers(0, 30), unique=True, max_size=12)
 
 
+@settings(deadline=None)
 @given(before=days, now=days, by_id=st.booleans())
 def test_a_mirror_that_heeds_every_event_has_the_chunks_that_there_are(
     before: list[int],

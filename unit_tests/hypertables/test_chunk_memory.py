@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from source_timescaledb.hypertables.chunk_memory import (
@@ -56,6 +56,7 @@ def drawn_at_random(hypertables: int, chunks: int) -> ChunkMemory:
     )
 
 
+@settings(deadline=None)
 @given(memories())
 def test_what_fits_is_remembered_as_it_was(memory: ChunkMemory) -> None:
     packed = pack(memory)
