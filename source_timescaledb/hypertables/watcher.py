@@ -19,6 +19,8 @@ it may fail for as long as it likes, and its connection be killed at any time.
 from __future__ import annotations
 
 import random
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,8 +40,10 @@ CHANNEL: Final = "source_timescaledb_chunks"
 
 CALM_SECONDS: Final = 0.2
 """Between a notification and the look: those that come with it are answered by the same one."""
-STOP_SECONDS: Final = 0.5
-"""How soon it notices, while it listens, that it is to end."""
+FIRST_SECONDS: Final = 0.5
+"""Before the first look: a sync that is over sooner is spared the connection."""
+LAST_SECONDS: Final = 1.0
+"""How long a sync that ends waits for a look that is under way."""
 LONGEST_PAUSE_SECONDS: Final = 300.0
 MOST_DOUBLINGS: Final = 20
 
@@ -91,6 +95,7 @@ class Watcher:
         self._survey = survey
         self._clock = clock
         self._ended = threading.Event()
+        self._waker, self._wakened = socket.socketpair()
         self._pause = pause or self._ended.wait
         self._uniform = uniform
         self._newest: Mapping[int, int] = {}
@@ -105,8 +110,9 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
+        self._waker.close()
         self._thread.join(
-            2 * STOP_SECONDS
+            LAST_SECONDS
         )  # one that waits for a silent server holds up nobody, and dies with us
 
     def newest(self, hypertable: int) -> int:
@@ -114,8 +120,10 @@ class Watcher:
         return self._newest.get(hypertable, 0)
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            self._watch_until_it_fails()
+        self._pause(FIRST_SECONDS)
+        with self._wakened:
+            while not self._ended.is_set():
+                self._watch_until_it_fails()
 
     def _watch_until_it_fails(self) -> None:
         try:
@@ -145,11 +153,15 @@ class Watcher:
     def _listen(self, connection: Connection) -> None:
         """Wait until somebody notifies, or the next look is due."""
         due = self._clock() + self._seconds
-        while not self._ended.is_set() and (left := due - self._clock()) > 0:
-            if list(connection.notifies(timeout=min(left, STOP_SECONDS), stop_after=1)):
-                self._pause(CALM_SECONDS)
-                list(connection.notifies(timeout=0))
-                return
+        with selectors.DefaultSelector() as either:
+            either.register(connection.fileno(), selectors.EVENT_READ)
+            either.register(self._wakened, selectors.EVENT_READ)
+            while not self._ended.is_set() and (left := due - self._clock()) > 0:
+                if list(connection.notifies(timeout=0)):
+                    self._pause(CALM_SECONDS)
+                    list(connection.notifies(timeout=0))
+                    return
+                either.select(left)
 
 
 class Births:
