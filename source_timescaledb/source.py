@@ -45,14 +45,14 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
-from source_timescaledb.airbyte.chunk_events import ChunkEventsReading
+from source_timescaledb.airbyte.chunk_events import read_chunk_events
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
-from source_timescaledb.airbyte.watching import Lookout, watcher_of
+from source_timescaledb.airbyte.watching import Lookout, watching
 from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
@@ -229,9 +229,7 @@ class SourceTimescaledb(Source):
                 readers = resources.enter_context(ReaderPool(source, reader_count))
             registry = self._registry(configuration, catalog, logger, self._retry_seconds)
             lookout = Lookout(configuration, registry, logger)
-            watcher = watcher_of(configuration, registry, logger, lookout)
-            if watcher is not None:
-                resources.enter_context(watcher)
+            watcher = resources.enter_context(watching(configuration, registry, logger, lookout))
             yield Session(
                 configuration=configuration,
                 registry=registry,
@@ -272,11 +270,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
             failed.append(wanted.name)
             if not session.reachable():
                 session.stop.set()
-    for configured in catalog.streams:
-        if stream_name(configured) == CHUNK_EVENTS:
-            events = ChunkEventsReading(session, configured, plain.get(CHUNK_EVENTS))
-            yield from events.messages()
-            failed += [CHUNK_EVENTS] if events.failed else []
+    failed += yield from read_chunk_events(session, catalog, plain)
     if failed:
         raise SyncIncomplete(failed)
 

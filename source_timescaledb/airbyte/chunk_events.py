@@ -10,21 +10,34 @@ It needs no rights but those to the catalog. Nothing is written, and no chunk is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus, ConfiguredAirbyteStream, SyncMode
+from airbyte_cdk.models import (
+    AirbyteMessage,
+    AirbyteStreamStatus,
+    ConfiguredAirbyteCatalog,
+    ConfiguredAirbyteStream,
+    SyncMode,
+)
 
-from source_timescaledb.airbyte.catalog import CHUNK_EVENTS, offered
+from source_timescaledb.airbyte.catalog import CHUNK_EVENTS, offered, stream_name
 from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_state, stream_status
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import written
 from source_timescaledb.hypertables.chunk_events import ChunkEvent, chunk_events, remembered
 from source_timescaledb.hypertables.chunk_memory import ChunkMemory
-from source_timescaledb.hypertables.model import OPEN_ABOVE, OPEN_BELOW, Chunk, Hypertable, Relation
+from source_timescaledb.hypertables.model import (
+    OPEN_ABOVE,
+    OPEN_BELOW,
+    Chunk,
+    Hypertable,
+    QualifiedName,
+    Relation,
+)
 from source_timescaledb.hypertables.registry import read_chunks
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.snapshot.held import RECORD_END, record_start
@@ -36,6 +49,19 @@ _MOMENT: Final = """
 SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
        CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::int8 END
 """
+
+
+def read_chunk_events(
+    session: Session, catalog: ConfiguredAirbyteCatalog, states: Mapping[QualifiedName, Mapping[str, Any]]
+) -> Generator[AirbyteMessage, None, list[QualifiedName]]:
+    """Read the stream if it is configured; its name if it failed."""
+    failed = []
+    for configured in catalog.streams:
+        if stream_name(configured) == CHUNK_EVENTS:
+            reading = ChunkEventsReading(session, configured, states.get(CHUNK_EVENTS))
+            yield from reading.messages()
+            failed += [CHUNK_EVENTS] if reading.failed else []
+    return failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -86,7 +87,16 @@ def _seen(blob: Any) -> Seen | None:
         return None
 
 
-def watcher_of(
+@contextmanager
+def watching(
+    configuration: Configuration, registry: Registry, logger: logging.Logger, lookout: Lookout
+) -> Iterator[Watcher | None]:
+    """The watcher at work, where there can be one."""
+    with _watcher(configuration, registry, logger, lookout) or nullcontext() as watcher:
+        yield watcher
+
+
+def _watcher(
     configuration: Configuration, registry: Registry, logger: logging.Logger, lookout: Lookout
 ) -> Watcher | None:
     """The watcher, not yet running; None without TimescaleDB, without chunks, or without a connection to spare.
