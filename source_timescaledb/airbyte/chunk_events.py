@@ -66,11 +66,14 @@ def read_chunk_events(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """The chunks of all hypertables, and when all of what they show had happened."""
+    """The chunks of all hypertables."""
 
     chunks: Mapping[int, list[Chunk]]
     """By the id of the hypertable."""
+    begun: int | None
+    """A position in the log: what they do not show had not happened by then."""
     seen_at: str
+    """When all that they show had happened; and `lsn`, where in the log."""
     lsn: int | None
 
 
@@ -121,7 +124,7 @@ class ChunkEventsReading:
             for event in chunk_events(memory, id_, look.chunks[id_])
         ]
         yield from self._emit(lines)
-        state, complete = encode_chunk_events(remembered(look.chunks), look.lsn, session.identity)
+        state, complete = encode_chunk_events(remembered(look.chunks), look.begun, session.identity)
         if not complete:
             session.logger.warning(
                 "The chunks of this database are too many and too irregular for the state of %s: of the largest "
@@ -141,18 +144,17 @@ class ChunkEventsReading:
     def _look(self, hypertables: list[Hypertable]) -> _Look:
         extension = self._session.extension
         if extension is None:
-            return _Look({}, "", None)
+            return _Look({}, None, "", None)
 
         def question(connection: Connection) -> _Look:
+            _, begun = _moment(connection)
             chunks = {
                 hypertable.id: [
                     one for one in read_chunks(connection, extension, hypertable) if not one.tiered
                 ]
                 for hypertable in hypertables
             }
-            row = connection.execute(_MOMENT).fetchone()
-            assert row is not None
-            return _Look(chunks, *row)
+            return _Look(chunks, begun, *_moment(connection))
 
         return self._session.ask(question, "Looking at all chunks")
 
@@ -163,6 +165,13 @@ class ChunkEventsReading:
             start = record_start(CHUNK_EVENTS, now_milliseconds())
             some = rows[first : first + LINES_AT_ONCE]
             yield from self._session.sink.write([b"".join(start + row + RECORD_END for row in some)])
+
+
+def _moment(connection: Connection) -> tuple[str, int | None]:
+    """The server's time, and its position in the log where it has one of its own."""
+    row = connection.execute(_MOMENT).fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def _record(relation: Relation, event: ChunkEvent, seen_at: str, lsn: int | None) -> dict[str, Any]:

@@ -129,11 +129,12 @@ class Watcher:
         try:
             with closing(self._connect()) as connection:
                 self._watch(connection)
-        except (psycopg.Error, ConnectorError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing rests on the watcher, and whatever fails is tried again
             self._failures += 1
             if self._failures == 1 and not self._ended.is_set():
-                reason = error.message if isinstance(error, ConnectorError) else "The connection was lost."
-                self._tell(f"Looking for new chunks failed and is tried again; the sync goes on. {reason}")
+                self._tell(
+                    f"Looking for new chunks failed and is tried again; the sync goes on. {_reason(error)}"
+                )
             self._pause(pause_after(self._failures, self._seconds, self._uniform))
 
     def _watch(self, connection: Connection) -> None:
@@ -162,6 +163,17 @@ class Watcher:
                     list(connection.notifies(timeout=0))
                     return
                 either.select(left)
+
+
+def _reason(error: Exception) -> str:
+    """Why looking failed, without the words of the server, which may hold values."""
+    match error:
+        case ConnectorError():
+            return error.message
+        case psycopg.OperationalError():
+            return "The connection was lost."
+        case _:
+            return f"The reason: {type(error).__qualname__}."
 
 
 class Births:

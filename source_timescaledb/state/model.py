@@ -156,7 +156,7 @@ class ChunkEventsState(_Fact):
     memory: str
     """All chunks as they were (`hypertables.chunk_memory`), as base64."""
     lsn: int | None = None
-    """A position in the log by which they were so."""
+    """A position in the log by which nothing else had become of them."""
 
 
 class LogPosition(_Fact):
