@@ -2,8 +2,10 @@
 
 It is read last, when the rows of all other streams are out, by comparing the catalog with what the state remembers of it
 (`hypertables.chunk_events`); the first sync tells of all chunks there are as born. Each event says by when it had
-happened, by the server's clock and by a position in its log, to be compared with `_ab_cdc_lsn` of rows. For the drop of a
-chunk in whose place another one was born, that is the position of the look before: no row of the new one is below it.
+happened, by the server's clock and by a position in its log, to be compared with `_ab_cdc_lsn` of rows: where the log has
+told of the chunk (`cdc.sightings`), the one of that, else the one of the look. A chunk in whose place another one was
+born was dropped by when that was born, or, where the log does not tell, by the look of the last sync: no row of the new
+one is below that.
 
 It needs no rights but those to the catalog. Nothing is written, and no chunk is locked.
 """
@@ -28,7 +30,7 @@ from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, s
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import written
-from source_timescaledb.hypertables.chunk_events import ChunkEvent, chunk_events, remembered
+from source_timescaledb.hypertables.chunk_events import ChunkEvent, Fate, chunk_events, remembered
 from source_timescaledb.hypertables.chunk_memory import ChunkMemory
 from source_timescaledb.hypertables.model import (
     OPEN_ABOVE,
@@ -119,7 +121,7 @@ class ChunkEventsReading:
         }
         look = self._look([hypertable for _, hypertable in relations.values()])
         lines = [
-            orjson.dumps(_record(relation, event, look.seen_at, lsn if event.replaced else look.lsn))
+            orjson.dumps(_record(relation, event, *self._moment(event, look, lsn)))
             for id_, (relation, _) in relations.items()
             for event in chunk_events(memory, id_, look.chunks[id_])
         ]
@@ -133,6 +135,13 @@ class ChunkEventsReading:
             )
         yield stream_state(CHUNK_EVENTS, state, len(lines))
         session.logger.info("%s: %d events.", CHUNK_EVENTS, len(lines))
+
+    def _moment(self, event: ChunkEvent, look: _Look, before: int | None) -> tuple[str, int | None]:
+        """By when an event had happened; `before` is where in the log the last sync looked."""
+        told = self._session.sightings.of(event.heir or event.id, Fate.BORN if event.heir else event.fate)
+        if told is not None:
+            return told.at, told.lsn
+        return look.seen_at, before if event.heir else look.lsn
 
     def _check(self) -> None:
         if not self._session.configuration.timescaledb.chunk_events:

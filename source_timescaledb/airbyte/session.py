@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from source_timescaledb.airbyte.sink import RecordSink
 from source_timescaledb.airbyte.watching import Lookout
+from source_timescaledb.cdc.sightings import Sightings
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConnectorError, TransientError
@@ -50,6 +51,7 @@ class Session:
     watcher: Watcher | None
     retry_seconds: float
     counters: SyncCounters = field(default_factory=SyncCounters)
+    sightings: Sightings = field(default_factory=Sightings)
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)

@@ -43,8 +43,8 @@ class ChunkEvent:
     """The chunk as it is; None for one that is gone."""
     id: int = 0
     """Its id; 0 where it is not known."""
-    replaced: bool = False
-    """Whether it was dropped before a chunk was born in its place, which is also an event."""
+    heir: int = 0
+    """The id of the chunk that was born in its place after it was dropped, which is also an event; 0 if none was."""
 
 
 def is_compressed(chunk: Chunk) -> bool:
@@ -115,13 +115,13 @@ class _Known:
         """What of them is gone and covered by none of these, in order."""
         ids, boxes = set(), set()
         covered: dict[Box, list[Span]] = {}
-        again: set[Box] = set()
+        heirs: dict[Box, int] = {}
         for chunk in chunks:
             ids.add(chunk.id)
             if chunk.id <= self._last:
                 boxes.add(chunk.box)
             else:
-                again.add(chunk.box)
+                heirs[chunk.box] = chunk.id
             covered.setdefault(chunk.box[1:], []).append(chunk.span)
         everywhere = unite(span for spans in covered.values() for span in spans)
         covered = {sides: unite(spans) for sides, spans in covered.items()}
@@ -133,6 +133,6 @@ class _Known:
             sides = was.box[1:]
             # A dimension may have been added since (`add_dimension`), which leaves every row where it is in time.
             cover = covered.get(sides, ()) if len(sides) in dimensions else everywhere
-            replaced = was.box in again
-            left = [span] if replaced else subtract(span, cover)
-            yield from (ChunkEvent(Fate.DROPPED, piece, None, was.id, replaced=replaced) for piece in left)
+            heir = heirs.get(was.box, 0)
+            left = [span] if heir else subtract(span, cover)
+            yield from (ChunkEvent(Fate.DROPPED, piece, None, was.id, heir) for piece in left)

@@ -91,9 +91,9 @@ def test_a_chunk_in_whose_place_another_was_born_was_dropped_before(ids: bool) -
     memory = remembered({TABLE: [A, B]})
     events = chunk_events(memory if ids else without_ids(memory), TABLE, [again, B])
 
-    assert [(event.fate.value, event.span, event.replaced) for event in events] == [
-        ("dropped", Span(0, 10), True),
-        ("born", Span(0, 10), False),
+    assert [(event.fate.value, event.span, event.heir) for event in events] == [
+        ("dropped", Span(0, 10), 9),
+        ("born", Span(0, 10), 0),
     ]
 
 
