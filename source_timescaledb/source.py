@@ -36,6 +36,7 @@ from airbyte_cdk.sources.source import Source
 from airbyte_cdk.utils.airbyte_secrets_utils import add_to_secrets
 
 from source_timescaledb.airbyte.catalog import (
+    CHUNK_EVENTS,
     Mode,
     StreamRequest,
     airbyte_catalog,
@@ -44,13 +45,14 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
+from source_timescaledb.airbyte.chunk_events import read_chunk_events
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
-from source_timescaledb.airbyte.watching import watcher_of
+from source_timescaledb.airbyte.watching import Lookout, watching
 from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
@@ -226,9 +228,8 @@ class SourceTimescaledb(Source):
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
             registry = self._registry(configuration, catalog, logger, self._retry_seconds)
-            watcher = watcher_of(configuration, registry, logger)
-            if watcher is not None:
-                resources.enter_context(watcher)
+            lookout = Lookout(configuration, registry, logger)
+            watcher = resources.enter_context(watching(configuration, registry, logger, lookout))
             yield Session(
                 configuration=configuration,
                 registry=registry,
@@ -238,9 +239,10 @@ class SourceTimescaledb(Source):
                 replica=settings.replica_host is not None,
                 sink=self._sink,
                 logger=logger,
-                retry_seconds=self._retry_seconds,
+                lookout=lookout,
                 watcher=watcher,
                 counters=counters,
+                retry_seconds=self._retry_seconds,
                 stop=self.stop,
             )
 
@@ -253,6 +255,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     plain = stream_states(other_states(states) if following else states)
     names = {stream_name(configured) for configured in catalog.streams}
     known = before.streams if before is not None else {}
+    session.lookout.recall({**plain, **{name: state.model_dump() for name, state in known.items()}})
     for name in sorted((set(plain) | set(known)) - names):
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
     requests, failed = yield from _requests(session, catalog, following=following, before=known)
@@ -267,6 +270,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
             failed.append(wanted.name)
             if not session.reachable():
                 session.stop.set()
+    failed += yield from read_chunk_events(session, catalog, plain)
     if failed:
         raise SyncIncomplete(failed)
 
@@ -284,6 +288,8 @@ def _requests(
     failed: list[QualifiedName] = []
     for configured in catalog.streams:
         name = stream_name(configured)
+        if name == CHUNK_EVENTS:
+            continue
         try:
             wanted = request(configured, relations, session.registry, following=following, before=before)
             requests.append(wanted)

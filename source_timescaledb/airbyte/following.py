@@ -57,6 +57,7 @@ from source_timescaledb.cdc.followed import cdc_fields
 from source_timescaledb.cdc.lines import Batch
 from source_timescaledb.cdc.preparation import check_sent
 from source_timescaledb.cdc.routing import Router
+from source_timescaledb.cdc.sightings import Moment
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.config.replication import LsnCommitBehaviour
 from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
@@ -223,6 +224,7 @@ class Following:
             LiveLookup(session.ask),
             position=start,
             truncation_fails=session.configuration.timescaledb.truncated_tables is OnVanishedRows.FAIL,
+            sightings=session.sightings,
         )
 
     def _drain(self) -> Emission:
@@ -288,6 +290,7 @@ class Following:
         if born:
             self._ground.publish_chunks()
             self._ground.barrier()
+            self._session.sightings.date_listed(Moment(self._clock.value, self._utc_now()))
         return any(stream.readable for stream in self._streams)
 
     def _is_late(self) -> bool:
@@ -347,12 +350,14 @@ class Following:
             stream.followed.coverage.add(result.slice, result.snapshot)
             yield from stream.estimates.confirm(result.slice)
 
+    def _utc_now(self) -> str:
+        return self._session.now().astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
     def _line_format(self, stream: StreamProgress) -> LineFormat:
         """The format of a slice, at the next time of the clock; asked for by readers, who are many."""
         with self._clock_lock:
             clock = self._clock.tick()
-        now = self._session.now().astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        tail = stream.followed.separator + cdc_fields(clock, now)
+        tail = stream.followed.separator + cdc_fields(clock, self._utc_now())
         return LineFormat(stream.name, now_milliseconds(), tail)
 
     def _tell(self, *, open_: bool) -> Emission:
@@ -370,7 +375,7 @@ class Following:
                 clock=self._clock.value,
                 open=open_ or any(stream.uncounted for stream in self._streams),
             ),
-            {stream.name: stream.state(self._ground.marks) for stream in self._streams},
+            {one.name: one.state(self._ground.marks, self._session.lookout) for one in self._streams},
         )
         self._last_state = states
         self._lag.measure(changes, last=not open_)

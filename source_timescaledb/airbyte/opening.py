@@ -195,7 +195,10 @@ def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> in
 
     Raises ConnectorError.
     """
-    born = plan.extend(list_chunks(session, request, after=plan.last_chunk))
+    listed = list_chunks(session, request, after=plan.last_chunk)
+    for chunk in listed:
+        session.sightings.listed(chunk.id)
+    born = plan.extend(listed)
     if born:
         session.logger.info("%s: %d new chunks join the sync.", request.name, born)
     if plan.bereft and (heirs := plan.adopt(list_chunks(session, request))):

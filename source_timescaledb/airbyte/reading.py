@@ -178,6 +178,7 @@ class StreamReading:
             complete=complete,
             progress=None if complete else opening.plan.progress,
             cursor=closed(position) if position and complete else position,
+            seen=self._session.lookout.seen(self._request.relation),
         )
         count, self._unreported = self._unreported, 0
         self._last_state = self._session.clock()

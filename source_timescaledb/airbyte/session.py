@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from typing import TypeVar
 
 from source_timescaledb.airbyte.sink import RecordSink
+from source_timescaledb.airbyte.watching import Lookout
+from source_timescaledb.cdc.sightings import Sightings
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConnectorError, TransientError
@@ -45,9 +47,11 @@ class Session:
     replica: bool
     sink: RecordSink
     logger: logging.Logger
+    lookout: Lookout
+    watcher: Watcher | None
     retry_seconds: float
-    watcher: Watcher | None = None
     counters: SyncCounters = field(default_factory=SyncCounters)
+    sightings: Sightings = field(default_factory=Sightings)
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)

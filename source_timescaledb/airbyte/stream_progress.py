@@ -11,6 +11,7 @@ from source_timescaledb.airbyte.estimates import Estimates
 from source_timescaledb.airbyte.messages import stream_status
 from source_timescaledb.airbyte.opening import FollowedOpening, open_followed
 from source_timescaledb.airbyte.session import Session
+from source_timescaledb.airbyte.watching import Lookout
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.ledger import Ledger
@@ -79,7 +80,7 @@ class StreamProgress:
         """Whether rows were told that no state can count."""
         return self.torn or self.amending
 
-    def state(self, marks: PublicationMarks) -> FollowedState:
+    def state(self, marks: PublicationMarks, lookout: Lookout) -> FollowedState:
         """What a later process needs of it."""
         plan, ledger = self.opening.plan, self.followed.ledger
         return FollowedState(
@@ -90,6 +91,7 @@ class StreamProgress:
             exposed=self.followed.coverage.exposed,
             tiered=self.tiered,
             audit=ledger.state if ledger is not None else None,
+            seen=lookout.seen(self.request.relation),
         )
 
 

@@ -79,6 +79,25 @@ def readable(time: TimeKind | None, value: int) -> str:
         return f"{value} microseconds since 1970"
 
 
+def written(time: TimeKind | None, value: int) -> str | None:
+    """An internal value as a record writes values of its column; the moment in it for a UUID.
+
+    None where it is no bound, where nobody writes it so (behind a custom function), or past what Python counts as years.
+    """
+    if time in (None, TimeKind.OPAQUE) or value in (OPEN_BELOW, OPEN_ABOVE):
+        return None
+    if time is TimeKind.INTEGER:
+        return str(value)
+    try:
+        moment = _EPOCH + timedelta(microseconds=value)
+    except OverflowError:
+        return None
+    if time is TimeKind.DATE:
+        return moment.date().isoformat()
+    zone = "" if time is TimeKind.TIMESTAMP else "Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + zone
+
+
 RECKONABLE: Final = frozenset({TimeKind.TIMESTAMPTZ, TimeKind.TIMESTAMP, TimeKind.DATE, TimeKind.INTEGER})
 """Kinds whose values SQL turns into internal integers exactly."""
 

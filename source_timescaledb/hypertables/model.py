@@ -88,6 +88,8 @@ class Dimension(NamedTuple):
     """How the column's values relate to ranges; None for a closed dimension."""
     function: QualifiedName | None
     """The partitioning function of a closed dimension, or a custom one of an open dimension."""
+    interval: int | None = None
+    """The length of the range that a new chunk gets in an open dimension."""
 
 
 class ChunkStatus(IntFlag):
@@ -205,6 +207,8 @@ class Column(NamedTuple):
     name: str
     type: PgType
     typmod: int
+    number: int = 0
+    """Its number in its relation (`pg_attribute.attnum`); 0 where it was not asked for."""
 
     @property
     def scalar(self) -> str:

@@ -201,8 +201,8 @@ def _columns(
     rows = connection.execute(catalog.COLUMNS, {"oids": oids, "every": unreadable_too}).fetchall()
     types = _types(connection, {row[2] for row in rows})
     grouped: dict[int, list[Column]] = {}
-    for relation, name, type_oid, typmod in rows:
-        grouped.setdefault(relation, []).append(Column(name, types[type_oid], typmod))
+    for relation, name, type_oid, typmod, number in rows:
+        grouped.setdefault(relation, []).append(Column(name, types[type_oid], typmod, number))
     return {relation: tuple(columns) for relation, columns in grouped.items()}
 
 
@@ -247,13 +247,19 @@ def _hypertables(connection: Connection) -> list[Hypertable]:
 
 
 def _dimension(
-    id_: int, column: str, type_oid: int, slices: int | None, schema: str | None, function: str | None
+    id_: int,
+    column: str,
+    type_oid: int,
+    slices: int | None,
+    schema: str | None,
+    function: str | None,
+    interval: int | None,
 ) -> Dimension:
     named = QualifiedName(schema, function) if schema and function else None
     if slices is not None:
         return Dimension(id_, column, None, named)
     kind = TimeKind.OPAQUE if named else _TIME_KINDS.get(type_oid, TimeKind.OPAQUE)
-    return Dimension(id_, column, kind, named)
+    return Dimension(id_, column, kind, named, interval)
 
 
 def _chunk(hypertable: Hypertable, row: Sequence[Any]) -> Chunk:

@@ -185,7 +185,7 @@ class Selection:
         """
         if chunk not in self._rendered:
             types = {column.name: column for column in self.relation.columns}
-            parts = [*row_arguments([types[name] for name in self.columns], self.server_version)]
+            parts = [*row_arguments([types[name][:3] for name in self.columns], self.server_version)]
             ending = "" if self.columns else "{"
             if self.metadata:
                 ending += (
