@@ -181,21 +181,22 @@ class Ground:
 
         def attempt() -> ReplicationStream:
             connection = open_connection(self._settings, "changes", Purpose.REPLICATION)
-            try:
-                check_unmoved(connection, self.timeline)
-                check_slot(connection, self.cdc.replication_slot, here)
-            except BaseException:
-                connection.close()
-                raise
-            log = ReplicationStream(
-                connection,
-                self.cdc.replication_slot,
-                [self.cdc.publication],
-                start=start,
-                acknowledged=acknowledged,
-                clock=self._session.clock,
-            )
-            return self._log.enter_context(log)
+            with self._writing.watched(connection):
+                try:
+                    check_unmoved(connection, self.timeline)
+                    check_slot(connection, self.cdc.replication_slot, here)
+                except BaseException:
+                    connection.close()
+                    raise
+                log = ReplicationStream(
+                    connection,
+                    self.cdc.replication_slot,
+                    [self.cdc.publication],
+                    start=start,
+                    acknowledged=acknowledged,
+                    clock=self._session.clock,
+                )
+                return self._log.enter_context(log)
 
         return self._session.patience(self._session.pause).keep_trying(attempt, "Following changes")
 
@@ -296,7 +297,7 @@ class Ground:
         def attempt() -> WalPoint:
             replication = open_connection(self._settings, "slot", Purpose.REPLICATION)
             try:
-                with self._writing.connection() as watching:
+                with self._writing.watched(replication), self._writing.connection() as watching:
                     return prepare_slot(
                         replication,
                         watching,

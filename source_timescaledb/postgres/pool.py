@@ -6,7 +6,8 @@ that nothing came in time.) The number of borrowers is bounded, and each holds a
 of connections is bounded too. The one used last is lent first; those that were in use only at a peak idle until the
 pool is closed, which readers of a sync never wait for long.
 
-A connection whose server has fallen silent is hung up on (`postgres.silence`), so that no borrower waits for ever.
+A connection whose server is gone without a word is hung up on (`postgres.silence`), so that no borrower waits for ever;
+its borrower tries again as with any lost connection.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
@@ -23,7 +25,9 @@ from psycopg.pq import TransactionStatus
 from typing_extensions import Self
 
 from source_timescaledb.errors import TransientError
+from source_timescaledb.postgres import silence
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
+from source_timescaledb.postgres.reachability import answers
 from source_timescaledb.postgres.silence import SilenceWatch
 
 PATIENCE_SECONDS: Final = 30.0
@@ -50,7 +54,7 @@ class ReaderPool:
         self._patience_seconds = patience_seconds
         self._places = threading.BoundedSemaphore(size)
         self._idle: deque[Connection] = deque()
-        self._silence = SilenceWatch()
+        self._silence = SilenceWatch(self._server_answers)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -71,16 +75,19 @@ class ReaderPool:
         while connection := self._take_idle():
             connection.close()
 
-    def watched(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
-        """Give a connection up if its server, which ends in so many seconds what it does in the block, falls silent.
+    def watched(self, connection: Connection, seconds: float | None = None) -> AbstractContextManager[None]:
+        """Give a connection to this server up if the server is gone without a word while the block waits for it.
 
-        Without seconds it is not watched.
+        With `seconds` the server ends by then what it does in the block, so longer silence is enough; without, it is
+        asked on another connection whether it is there.
         """
         return self._silence.over(connection, seconds)
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, *, watched: bool = True) -> Iterator[Connection]:
         """Lend a working connection in autocommit mode; a transaction left open is rolled back.
+
+        It is `watched` all the while, unless its borrower keeps it between questions and watches each of them.
 
         Raises:
             ConnectorError: why there is none, of the kind that the reason deserves.
@@ -94,7 +101,8 @@ class ReaderPool:
         try:
             connection = self._working()
             try:
-                yield connection
+                with self.watched(connection) if watched else nullcontext():
+                    yield connection
             finally:
                 self._take_back(connection)
         finally:
@@ -109,6 +117,9 @@ class ReaderPool:
             raise TransientError(f"The connections for the {self._purpose} were closed.")
         return open_connection(self._settings, self._purpose, self._session)
 
+    def _server_answers(self) -> bool:
+        return answers(replace(self._settings.doorway, seconds=silence.LONGEST_SILENCE_SECONDS))
+
     def _take_idle(self) -> Connection | None:
         try:
             return self._idle.pop()
@@ -117,7 +128,8 @@ class ReaderPool:
 
     def _take_back(self, connection: Connection) -> None:
         try:
-            connection.rollback()
+            with self.watched(connection):
+                connection.rollback()
         except psycopg.Error:
             connection.close()
         if connection.info.transaction_status is TransactionStatus.IDLE:
