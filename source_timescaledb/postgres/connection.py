@@ -43,7 +43,7 @@ Parameters = dict[str, Any]
 
 APPLICATION_NAME: Final = "source-timescaledb"
 CONNECT_TIMEOUT_SECONDS: Final = 10
-ONCE_MORE_SECONDS: Final = 4.0
+ONCE_MORE_SECONDS: Final = 3.0
 """How long a server that has not answered for so long is given to tell why, at each stage."""
 
 TRANSPORT: Final[Mapping[str, Any]] = {

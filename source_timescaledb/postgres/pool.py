@@ -24,11 +24,12 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from typing_extensions import Self
 
-from source_timescaledb.errors import TransientError
+from source_timescaledb.errors import TransientError, UnavailableError
 from source_timescaledb.postgres import silence
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
 from source_timescaledb.postgres.reachability import answers
-from source_timescaledb.postgres.silence import SilenceWatch
+from source_timescaledb.postgres.silence import Line, SilenceWatch
+from source_timescaledb.sqlstates import LOST
 
 PATIENCE_SECONDS: Final = 30.0
 ROUND_TRIP_SECONDS: Final = 1.0
@@ -75,7 +76,9 @@ class ReaderPool:
         while connection := self._take_idle():
             connection.close()
 
-    def watched(self, connection: Connection, seconds: float | None = None) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: Connection, seconds: float | None = None
+    ) -> AbstractContextManager[Line | None]:
         """Give a connection to this server up if the server is gone without a word while the block waits for it.
 
         With `seconds` the server ends by then what it does in the block, so longer silence is enough; without, it is
@@ -140,10 +143,19 @@ class ReaderPool:
             self.close()
 
     def _answers(self, connection: Connection) -> bool:
-        """Tell whether the server still answers on this connection, at the price of one round trip."""
-        try:
-            with self.watched(connection, ROUND_TRIP_SECONDS):
+        """Tell whether the server still answers on this connection, at the price of one round trip.
+
+        Raises UnavailableError where it has fallen silent: another connection would have to wait as long again.
+        """
+        with self.watched(connection, ROUND_TRIP_SECONDS) as line:
+            try:
                 connection.execute("")
-        except psycopg.Error:
-            return False
+            except psycopg.Error:
+                if line is None or not line.given_up:
+                    return False
+                connection.close()
+                raise UnavailableError(
+                    f"Connecting for the {self._purpose} failed: the server has fallen silent.",
+                    remedy=LOST.remedy,
+                ) from None
         return True

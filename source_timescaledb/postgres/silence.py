@@ -37,14 +37,15 @@ _LAST_DATA_RECEIVED: Final = struct.Struct("=52xI")
 """Where `tcpi_last_data_recv`, in milliseconds, lies in the kernel's `struct tcp_info` (linux/tcp.h)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Line:
+@dataclass(slots=True, eq=False)
+class Line:
     """A connection somebody waits on."""
 
     socket: socket.socket
     since: float
     due: float
     """When the server must have ended what it does; infinite where it need not."""
+    given_up: bool = False
 
     def silent_seconds(self, now: float) -> float:
         """How long nothing has come of what is waited for; nothing at all where the kernel does not tell."""
@@ -58,6 +59,8 @@ class _Line:
         return min(float(milliseconds) / 1000, now - self.since)
 
     def hang_up(self) -> None:
+        """End the connection for both sides."""
+        self.given_up = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -71,29 +74,29 @@ class SilenceWatch:
     def __init__(self, answers: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._answers = answers
         self._clock = clock
-        self._lines: set[_Line] = set()
+        self._lines: set[Line] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._answered = -math.inf
 
     @contextmanager
-    def over(self, connection: Connection, seconds: float | None = None) -> Iterator[None]:
-        """Watch a connection while its server is waited for in this block.
+    def over(self, connection: Connection, seconds: float | None = None) -> Iterator[Line | None]:
+        """Watch a connection, unless it is closed, while its server is waited for in this block.
 
         With `seconds` the server by itself ends by then what it does; without, it may take its time.
         """
         if connection.closed:
-            yield
+            yield None
             return
         now = self._clock()
         due = math.inf if seconds is None else now + seconds + LONGEST_SILENCE_SECONDS
-        line = _Line(socket.socket(fileno=os.dup(connection.pgconn.socket)), now, due)
+        line = Line(socket.socket(fileno=os.dup(connection.pgconn.socket)), now, due)
         with self._lock:
             self._lines.add(line)
             self._start()
         try:
-            yield
+            yield line
         finally:
             with self._lock:
                 self._lines.discard(line)
@@ -110,15 +113,17 @@ class SilenceWatch:
 
     def _watch(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
-            if silent := self._silent():
-                self._hang_up(silent if self._is_gone() else self._late(silent))
+            silent = self._silent()
+            self._hang_up(late := self._late(silent))
+            if silent - late and self._is_gone():
+                self._hang_up(silent - late)
 
-    def _silent(self) -> set[_Line]:
+    def _silent(self) -> set[Line]:
         with self._lock:
             now = self._clock()
             return {line for line in self._lines if line.silent_seconds(now) >= LONGEST_SILENCE_SECONDS}
 
-    def _late(self, silent: set[_Line]) -> set[_Line]:
+    def _late(self, silent: set[Line]) -> set[Line]:
         now = self._clock()
         return {line for line in silent if now >= line.due}
 
@@ -131,7 +136,7 @@ class SilenceWatch:
             self._answered = self._clock()
         return not answered
 
-    def _hang_up(self, lines: set[_Line]) -> None:
+    def _hang_up(self, lines: set[Line]) -> None:
         """Hang up on those that are still waited on and still silent."""
         with self._lock:
             now = self._clock()

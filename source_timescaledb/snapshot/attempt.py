@@ -29,6 +29,7 @@ from source_timescaledb.hypertables.registry import check_columns, read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
+from source_timescaledb.postgres.silence import Line
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
 from source_timescaledb.snapshot.query import Selection
 from source_timescaledb.snapshot.slice_reader import (
@@ -74,7 +75,9 @@ class Seat:
             self.connection = self._borrowed.enter_context(self._pool.connection(watched=False))
         return self.connection
 
-    def watched(self, connection: Connection, seconds: float | None = None) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: Connection, seconds: float | None = None
+    ) -> AbstractContextManager[Line | None]:
         """Give the connection up if its server is gone while the block waits for it (`ReaderPool.watched`)."""
         return self._pool.watched(connection, seconds)
 
