@@ -206,7 +206,7 @@ def test_a_budget_spent_before_an_open_circuit_tells_why_it_is_open_and_counts_r
 
 
 class Model(RuleBasedStateMachine):
-    """Fault 38: whatever comes, an open circuit lets nobody through for its time, and then exactly one at a time."""
+    """Whatever comes, an open circuit lets nobody through for its time, and then exactly one at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,4 +242,4 @@ class Model(RuleBasedStateMachine):
 
 
 Model.TestCase.settings = settings(deadline=None, max_examples=200)
-test_fault_38_the_circuit_is_that_of_its_model = Model.TestCase
+test_the_circuit_is_that_of_its_model = Model.TestCase
