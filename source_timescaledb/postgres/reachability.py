@@ -91,7 +91,7 @@ def answers(doorway: Doorway) -> bool:
     if not doorway.is_network:
         return True
     try:
-        with socket.create_connection((doorway.host, doorway.port), doorway.seconds) as plain:
+        with socket.create_connection(doorway.address, doorway.seconds) as plain:
             plain.sendall(SSL_REQUEST)
             plain.recv(1)
     except TimeoutError:
