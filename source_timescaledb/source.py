@@ -44,11 +44,12 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
+from source_timescaledb.airbyte.circuits import circuit
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
-from source_timescaledb.airbyte.session import Session, circuit
+from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
 from source_timescaledb.airbyte.watching import watcher_of
 from source_timescaledb.cdc.aggregates import with_followed_aggregates

@@ -18,13 +18,7 @@ from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import Registry, ServerVersion
 from source_timescaledb.hypertables.registry import read_server_facts
 from source_timescaledb.hypertables.watcher import Births, Watcher
-from source_timescaledb.postgres.breaker import (
-    FAILURES,
-    OPEN_SECONDS,
-    Breaker,
-    CircuitChange,
-    CircuitState,
-)
+from source_timescaledb.postgres.breaker import Breaker
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.replica import await_replay, check_replica, current_position
@@ -147,27 +141,3 @@ class Session:
     def _tell(self, error: TransientError, pause: float) -> None:
         self.counters.retries += 1
         self.logger.warning("%s Trying again in %.1f seconds.", error.message, pause)
-
-
-def circuit(server: str, logger: logging.Logger) -> Breaker:
-    """A closed circuit to a server (primary, replica) whose changes are logged."""
-    breaker = Breaker(server)
-
-    def log(change: CircuitChange) -> None:
-        match change.now:
-            case CircuitState.OPEN:
-                logger.warning(
-                    "The %s is left alone for %g seconds: nobody has answered there %s.",
-                    change.server,
-                    OPEN_SECONDS,
-                    "this time either"
-                    if change.before is CircuitState.HALF_OPEN
-                    else f"{FAILURES} times in a row",
-                )
-            case CircuitState.HALF_OPEN:
-                logger.info("One looks whether the %s answers.", change.server)
-            case CircuitState.CLOSED:
-                logger.info("The %s answers again: all go on.", change.server)
-
-    breaker.subscribe(log)
-    return breaker
