@@ -61,7 +61,7 @@ def told_again(killed: Output) -> set[str]:
     return {row["time"][:10] for row in killed.rows("metrics")[before:]}
 
 
-@pytest.mark.parametrize("record", [1, 41, 9_000, 20_000])
+@pytest.mark.parametrize("record", [1, 41, 20_000])
 def test_fault_01_a_read_killed_in_a_chunk_reads_only_that_chunk_again(
     database: Database, tmp_path: Path, record: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_fault_01_a_read_killed_in_a_chunk_reads_only_that_chunk_again(
     assert kept_of(truth, killed) + truth.parsed(resumed.rows("metrics")) == truth.rows
 
 
-@pytest.mark.parametrize("state", [1, 3, 6])
+@pytest.mark.parametrize("state", [1, 6])
 @pytest.mark.parametrize("later", [0, 1])
 def test_fault_02_a_read_killed_at_a_state_goes_on_from_it_or_from_the_one_before(
     database: Database, tmp_path: Path, state: int, later: int
@@ -86,9 +86,9 @@ def test_fault_02_a_read_killed_at_a_state_goes_on_from_it_or_from_the_one_befor
     """At the STATE itself, and at the first record after it, so that some of them are told and not kept."""
     create_chunks_one_of_them_large(database)
     truth = Truth.of(database, "metrics")
-    connector = Connector(database.config(timescaledb={"parallel_chunks": 1}), tmp_path)
-    catalog = catalog_of(database)
-    records = connector.read(catalog).states[state - 1].records_before
+    config = database.config(timescaledb={"parallel_chunks": 1})
+    connector, catalog = Connector(config, tmp_path), catalog_of(database)
+    records = InProcess(config).read(catalog).states[state - 1].records_before
     moment = At("RECORD", records + later, KILL) if later else At("STATE", state, KILL)
 
     killed = connector.read(catalog, at=[moment], pipe_bytes=4096)
