@@ -138,9 +138,7 @@ class Ground:
             f"Adding chunks to the publication {publication.name}",
         )
         if added:
-            self._session.logger.info(
-                "%d chunks missing in the publication %s were added.", added, publication.name
-            )
+            self._session.logger.info("%d chunks were added to the publication %s.", added, publication.name)
         return added > 0
 
     @property
