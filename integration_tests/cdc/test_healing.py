@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,10 +17,13 @@ from testkit.database import Database
 
 pytestmark = pytest.mark.any_server
 
+BEGINS = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE database = current_database()"
+"""Null until the slot is ready."""
+
 
 def where_the_slot_begins(connection: Connection, **_: object) -> Lsn:
     """The start without its guard: the position at which the slot was ready."""
-    row = connection.execute("SELECT confirmed_flush_lsn::text FROM pg_replication_slots").fetchone()
+    row = connection.execute(BEGINS).fetchone()
     assert row is not None
     return Lsn.parse(row[0])
 
@@ -55,7 +57,7 @@ def sync_while_a_chunk_is_born(followed: Followed) -> Ended:
         until(making_waits_for(database, t1.info.backend_pid))
         t2.execute("INSERT INTO events VALUES ('2025-05-05', 'of T2')")
         t1.commit()
-        time.sleep(0.5)
+        until(lambda: database.rows(BEGINS) not in ([], [(None,)]))
         t2.commit()
         return syncing.result(60)
 

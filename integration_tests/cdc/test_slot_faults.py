@@ -230,6 +230,7 @@ def test_fault_19_a_slot_that_the_server_has_given_up_names_the_setting(root: Ro
         followed.method["invalid_cdc_cursor_position_behavior"] = "Re-sync data"
         not_ours = followed.run(tmp_path, *TABLES)
         followed.settings["manage_publication"] = "full"
+        followed.destinations.clear()
         mended = followed.run(tmp_path, *TABLES)
 
         for failed in (ended, again, not_ours):
