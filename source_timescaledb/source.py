@@ -65,7 +65,6 @@ from source_timescaledb.health.probes import probe
 from source_timescaledb.health.telemetry import Destinations
 from source_timescaledb.hypertables.model import QualifiedName, Registry
 from source_timescaledb.hypertables.registry import read_registry, read_server_facts
-from source_timescaledb.postgres.breaker import Breaker
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.replica import check_replica
@@ -201,12 +200,7 @@ class SourceTimescaledb(Source):
         return diagnose(configuration, registry, relations, probes)
 
     def _registry(
-        self,
-        configuration: Configuration,
-        pool: ReaderPool,
-        logger: logging.Logger,
-        seconds: float,
-        breaker: Breaker | None = None,
+        self, configuration: Configuration, pool: ReaderPool, logger: logging.Logger, seconds: float
     ) -> Registry:
         def once() -> Registry:
             with pool.connection() as connection:
@@ -216,7 +210,6 @@ class SourceTimescaledb(Source):
             Budget(min(seconds, self._retry_seconds)),
             sleep=time.sleep,
             on_retry=lambda error, _pause: logger.warning("%s", error.message),
-            breaker=breaker,
         )
         return patience.keep_trying(once, "Reading the catalog")
 
@@ -227,14 +220,14 @@ class SourceTimescaledb(Source):
         settings = configuration.timescaledb
         limit = configuration.max_db_connections or settings.parallel_chunks + 1
         reader_count = max(1, min(settings.parallel_chunks, limit - 1))
-        breaker = circuit("primary", logger)
+        breaker = circuit("primary", logger, counters)
         with ExitStack() as resources:
             catalog = resources.enter_context(_catalog_pool(configuration))
             readers = catalog
             if limit > 1 or settings.replica_host:
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
-            registry = self._registry(configuration, catalog, logger, self._retry_seconds, breaker)
+            registry = self._registry(configuration, catalog, logger, self._retry_seconds)
             watcher = watcher_of(configuration, registry, logger)
             if watcher is not None:
                 resources.enter_context(watcher)
@@ -251,7 +244,7 @@ class SourceTimescaledb(Source):
                 watcher=watcher,
                 counters=counters,
                 breaker=breaker,
-                reader_breaker=circuit("replica", logger) if settings.replica_host else breaker,
+                reader_breaker=circuit("replica", logger, counters) if settings.replica_host else breaker,
                 stop=self.stop,
             )
 

@@ -1,9 +1,10 @@
-"""What a sync says of its circuits: one line for each change, which is little however long a server is gone."""
+"""What a sync says of its circuits: one line for each change, however long a server is gone, and a gauge."""
 
 from __future__ import annotations
 
 import logging
 
+from source_timescaledb.counters import BreakerState, SyncCounters
 from source_timescaledb.postgres.breaker import (
     FAILURES,
     OPEN_SECONDS,
@@ -13,9 +14,13 @@ from source_timescaledb.postgres.breaker import (
 )
 
 
-def circuit(server: str, logger: logging.Logger) -> Breaker:
-    """A closed circuit to a server (primary, replica) whose changes are logged."""
+def circuit(server: str, logger: logging.Logger, counters: SyncCounters) -> Breaker:
+    """A closed circuit to a server (primary, replica) whose changes are logged and counted."""
     breaker = Breaker(server)
+    counters.breakers[server] = BreakerState.CLOSED
+
+    def count(change: CircuitChange) -> None:
+        counters.breakers[server] = BreakerState[change.now.name]
 
     def log(change: CircuitChange) -> None:
         match change.now:
@@ -33,5 +38,6 @@ def circuit(server: str, logger: logging.Logger) -> Breaker:
             case CircuitState.CLOSED:
                 logger.info("The %s answers again: all go on.", change.server)
 
+    breaker.subscribe(count)
     breaker.subscribe(log)
     return breaker

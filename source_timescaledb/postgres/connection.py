@@ -29,8 +29,8 @@ from typing_extensions import Self
 
 from source_timescaledb.config import Configuration
 from source_timescaledb.config.encryption import Verified
-from source_timescaledb.postgres.census import counted
 from source_timescaledb.errors import ConfigurationError, ConnectorError, UnavailableError
+from source_timescaledb.postgres.census import counted
 from source_timescaledb.postgres.certificates import Certificates
 from source_timescaledb.postgres.reachability import Doorway, obstacle
 from source_timescaledb.postgres.refusal import Answer, Refusal, Unspoken, ask_again
