@@ -45,7 +45,11 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
+<<<<<<< HEAD
 from source_timescaledb.airbyte.chunk_events import read_chunk_events
+=======
+from source_timescaledb.airbyte.circuits import circuit
+>>>>>>> resilience
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
@@ -221,6 +225,7 @@ class SourceTimescaledb(Source):
         settings = configuration.timescaledb
         limit = configuration.max_db_connections or settings.parallel_chunks + 1
         reader_count = max(1, min(settings.parallel_chunks, limit - 1))
+        breaker = circuit("primary", logger, counters)
         with ExitStack() as resources:
             catalog = resources.enter_context(_catalog_pool(configuration))
             readers = catalog
@@ -242,7 +247,12 @@ class SourceTimescaledb(Source):
                 lookout=lookout,
                 watcher=watcher,
                 counters=counters,
+<<<<<<< HEAD
                 retry_seconds=self._retry_seconds,
+=======
+                breaker=breaker,
+                reader_breaker=circuit("replica", logger, counters) if settings.replica_host else breaker,
+>>>>>>> resilience
                 stop=self.stop,
             )
 

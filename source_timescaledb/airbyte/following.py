@@ -331,6 +331,7 @@ class Following:
             patience=session.patience,
             counters=stream.counters,
             accepts=lambda snapshot: self._ground.skipped.accept(Snapshot.parse(snapshot)),
+            tell_aside=session.tell_aside,
         )
         try:
             with Crew(plan, orders, session.readers, session.clock, resting) as crew:

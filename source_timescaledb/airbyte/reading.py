@@ -137,8 +137,9 @@ class StreamReading:
             line_format=lambda: LineFormat(self._request.name, now_milliseconds()),
             fetch_rows=session.configuration.timescaledb.fetch_rows,
             readers=1 if alone else session.reader_count,
-            patience=session.patience,
+            patience=session.reader_patience,
             counters=self._counters,
+            tell_aside=session.tell_aside,
         )
         return Crew(plan, orders, session.readers, session.clock, resting=session.births([plan]))
 

@@ -31,6 +31,7 @@ from source_timescaledb.hypertables.registry import check_columns, read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
+from source_timescaledb.postgres.silence import Line
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
 from source_timescaledb.snapshot.query import Selection
 from source_timescaledb.snapshot.slice_reader import (
@@ -64,6 +65,8 @@ class Orders:
     counters: StreamCounters
     accepts: Callable[[str], bool] = lambda _snapshot: True
     """Whether a slice may have been read in such a snapshot (`pg_current_snapshot()`); if not it is read again."""
+    tell_aside: Callable[[ConnectorError], None] = lambda _refusal: None
+    """Told when a reader stands aside because the server has no connection for it."""
 
 
 class Seat:
@@ -78,11 +81,13 @@ class Seat:
         """The connection, opened if there is none. Raises ConnectorError."""
         if self.connection is None or self.connection.closed:
             self.leave()
-            self.connection = self._borrowed.enter_context(self._pool.connection())
+            self.connection = self._borrowed.enter_context(self._pool.connection(watched=False))
         return self.connection
 
-    def watched(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
-        """Give the connection up if its server falls silent in the block (`ReaderPool.watched`)."""
+    def watched(
+        self, connection: Connection, seconds: float | None = None
+    ) -> AbstractContextManager[Line | None]:
+        """Give the connection up if its server is gone while the block waits for it (`ReaderPool.watched`)."""
         return self._pool.watched(connection, seconds)
 
     def leave(self) -> None:
@@ -165,11 +170,12 @@ class Attempt:
         selection, extension = self._orders.selection, self._orders.extension
         assert selection.relation.hypertable is not None
         assert extension is not None
-        chunk = read_chunk(connection, extension, selection.relation.hypertable, slice_.chunk.oid)
-        if chunk is None:
-            self._counters.gone += 1
-            return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
-        check_columns(connection, selection.relation, selection.columns)
+        with self._seat.watched(connection):
+            chunk = read_chunk(connection, extension, selection.relation.hypertable, slice_.chunk.oid)
+            if chunk is None:
+                self._counters.gone += 1
+                return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
+            check_columns(connection, selection.relation, selection.columns)
         self._counters.changed += 1
         self._slice = replace(slice_, chunk=chunk)
         raise _contended(chunk, event)
