@@ -19,7 +19,6 @@ from collections.abc import Container, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-import orjson
 from airbyte_cdk.models import (
     AirbyteCatalog,
     AirbyteConnectionStatus,
@@ -45,11 +44,8 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
-<<<<<<< HEAD
 from source_timescaledb.airbyte.chunk_events import read_chunk_events
-=======
 from source_timescaledb.airbyte.circuits import circuit
->>>>>>> resilience
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
@@ -58,6 +54,7 @@ from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
 from source_timescaledb.airbyte.watching import Lookout, watching
 from source_timescaledb.cdc.aggregates import with_followed_aggregates
+from source_timescaledb.config.files import json_file
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
@@ -115,7 +112,7 @@ class SourceTimescaledb(Source):
     def read_config(cls, config_path: str) -> dict[str, Any]:
         """The configuration file. Raises AirbyteTracedException if it is not a JSON object."""
         with _failures_as_airbyte_knows_them():
-            config = _json_file(config_path, "configuration")
+            config = json_file(config_path, "configuration")
             if not isinstance(config, dict):
                 raise ConfigurationError("The configuration file does not hold a JSON object.")
             return config
@@ -124,7 +121,7 @@ class SourceTimescaledb(Source):
     def read_catalog(cls, catalog_path: str) -> ConfiguredAirbyteCatalog:
         """The configured catalog. Raises AirbyteTracedException if it is not one."""
         with _failures_as_airbyte_knows_them():
-            raw = _json_file(catalog_path, "configured catalog")
+            raw = json_file(catalog_path, "configured catalog")
             try:
                 return ConfiguredAirbyteCatalogSerializer.load(raw)
             except Exception as error:  # noqa: BLE001 - the serializer raises many kinds, all about this file
@@ -139,7 +136,7 @@ class SourceTimescaledb(Source):
     def read_state(cls, state_path: str) -> list[Any]:
         """The states of a state file, undressed. Raises AirbyteTracedException if it is not one."""
         with _failures_as_airbyte_knows_them():
-            return list(undress(_json_file(state_path, "state") if state_path else None))
+            return list(undress(json_file(state_path, "state") if state_path else None))
 
     def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:
         """Everything that stands in the way of a sync, at once."""
@@ -247,12 +244,9 @@ class SourceTimescaledb(Source):
                 lookout=lookout,
                 watcher=watcher,
                 counters=counters,
-<<<<<<< HEAD
                 retry_seconds=self._retry_seconds,
-=======
                 breaker=breaker,
                 reader_breaker=circuit("replica", logger, counters) if settings.replica_host else breaker,
->>>>>>> resilience
                 stop=self.stop,
             )
 
@@ -396,15 +390,3 @@ def _failures_as_airbyte_knows_them() -> Iterator[None]:
         yield
     except ConnectorError as error:
         raise traced(error) from None
-
-
-def _json_file(path: str, what: str) -> Any:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a path given as text on the command line
-            return orjson.loads(file.read())
-    except OSError as error:
-        raise ConfigurationError(
-            f"The file of the {what} cannot be read: {error.strerror}.", detail=path
-        ) from None
-    except orjson.JSONDecodeError:
-        raise ConfigurationError(f"The file of the {what} is not valid JSON.", detail=path) from None
