@@ -158,10 +158,7 @@ class ChunkEventsReading:
         def question(connection: Connection) -> _Look:
             _, begun = _moment(connection)
             chunks = {
-                hypertable.id: [
-                    one for one in read_chunks(connection, extension, hypertable) if not one.tiered
-                ]
-                for hypertable in hypertables
+                hypertable.id: read_chunks(connection, extension, hypertable) for hypertable in hypertables
             }
             return _Look(chunks, begun, *_moment(connection))
 

@@ -8,6 +8,9 @@ them. So what is told as dropped is what of a gone chunk's range no chunk covers
 same range is another matter: it can only have been made after the drop (TimescaleDB makes a chunk where there is none),
 and is known by an id above all that were known. In doubt nothing was dropped, as where a new chunk covers a part of one
 that is gone: it may have been split off before.
+
+What was moved to tiered storage is not dropped either. The range of the tiered chunk tells; where that has none of its own
+(`SCATTERED`), nothing that is gone is told.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from source_timescaledb.hypertables.chunk_memory import ChunkMemory, RememberedChunk
-from source_timescaledb.hypertables.model import Chunk, ChunkStatus, Span
+from source_timescaledb.hypertables.model import SCATTERED, Chunk, ChunkStatus, Span
 from source_timescaledb.hypertables.spans import subtract, unite
 
 Box = tuple[Span, ...]
@@ -58,14 +61,16 @@ def remembered(chunks: Mapping[int, Sequence[Chunk]]) -> ChunkMemory:
     return ChunkMemory(
         max(ids, default=0),
         {
-            hypertable: tuple(RememberedChunk(one.box, is_compressed(one), one.id) for one in each)
+            hypertable: tuple(
+                RememberedChunk(one.box, is_compressed(one), one.id) for one in each if not one.tiered
+            )
             for hypertable, each in chunks.items()
         },
     )
 
 
 def chunk_events(memory: ChunkMemory, hypertable: int, chunks: Sequence[Chunk]) -> list[ChunkEvent]:
-    """What became of a hypertable's chunks since; these are those that it has now.
+    """What became of a hypertable's chunks since; these are those that it has now, of which a tiered one tells nothing.
 
     Of a hypertable for which there was no room in an incomplete memory, only what is born.
     """
@@ -73,7 +78,7 @@ def chunk_events(memory: ChunkMemory, hypertable: int, chunks: Sequence[Chunk]) 
     if before is None and not memory.complete:
         return _lives(chunk for chunk in _ordered(chunks) if chunk.id > memory.last)
     known = _Known(before or (), memory.last)
-    events = [*known.dropped(chunks)]
+    events = [*known.dropped(chunks)] if all(chunk.span != SCATTERED for chunk in chunks) else []
     for chunk in _ordered(chunks):
         was = known.of(chunk)
         if was is None:
@@ -95,7 +100,8 @@ def _lives(chunks: Iterable[Chunk]) -> list[ChunkEvent]:
 
 
 def _ordered(chunks: Iterable[Chunk]) -> list[Chunk]:
-    return sorted(chunks, key=lambda chunk: (chunk.span.lower, chunk.id))
+    here = (chunk for chunk in chunks if not chunk.tiered)
+    return sorted(here, key=lambda chunk: (chunk.span.lower, chunk.id))
 
 
 class _Known:
@@ -116,7 +122,11 @@ class _Known:
         ids, boxes = set(), set()
         covered: dict[Box, list[Span]] = {}
         heirs: dict[Box, int] = {}
+        moved: list[Span] = []
         for chunk in chunks:
+            if chunk.tiered:
+                moved.append(chunk.span)
+                continue
             ids.add(chunk.id)
             if chunk.id <= self._last:
                 boxes.add(chunk.box)
@@ -134,5 +144,5 @@ class _Known:
             # A dimension may have been added since (`add_dimension`), which leaves every row where it is in time.
             cover = covered.get(sides, ()) if len(sides) in dimensions else everywhere
             heir = heirs.get(was.box, 0)
-            left = [span] if heir else subtract(span, cover)
+            left = [span] if heir else subtract(span, [*cover, *moved])
             yield from (ChunkEvent(Fate.DROPPED, piece, None, was.id, heir) for piece in left)

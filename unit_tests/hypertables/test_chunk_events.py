@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from source_timescaledb.hypertables.chunk_events import chunk_events, remembered
 from source_timescaledb.hypertables.chunk_memory import ChunkMemory
-from source_timescaledb.hypertables.model import Chunk, ChunkStatus, QualifiedName, Span
+from source_timescaledb.hypertables.model import SCATTERED, Chunk, ChunkStatus, QualifiedName, Span
 
 TABLE = 7
 EVERY_SIDE = (Span(0, 100), Span(100, 200))
@@ -109,6 +109,15 @@ def test_a_dimension_that_was_added_drops_nothing() -> None:
 
     assert told([A, B], after) == []
     assert [fate for fate, *_ in told([A, B], after, ids=False) if fate == "dropped"] == []
+
+
+@both
+def test_what_was_moved_to_tiered_storage_was_not_dropped(ids: bool) -> None:
+    tiered = chunk(4, 0, 10)._replace(tiered=True)
+    nowhere = chunk(4, *SCATTERED)._replace(tiered=True)
+
+    assert told([A, B, C, nowhere], [C, tiered], ids=ids) == [("dropped", 10, 20)]
+    assert told([A, B, C], [C, nowhere], ids=ids) == []
 
 
 def test_of_a_hypertable_without_room_in_the_memory_only_births_are_told() -> None:
