@@ -231,7 +231,7 @@ class SourceTimescaledb(Source):
                 readers = resources.enter_context(ReaderPool(source, reader_count))
             registry = self._registry(configuration, catalog, logger, self._retry_seconds)
             lookout = Lookout(configuration, registry, logger)
-            watcher = resources.enter_context(watching(configuration, registry, logger, lookout))
+            watcher = resources.enter_context(watching(configuration, registry, logger, lookout, breaker))
             yield Session(
                 configuration=configuration,
                 registry=registry,

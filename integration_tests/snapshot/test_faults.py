@@ -228,7 +228,7 @@ def test_fault_25_a_chunk_dropped_before_it_is_read_is_gone_and_the_others_are_r
 
 @contextmanager
 def room_for(database: Database, connections: int) -> Iterator[None]:
-    """Let the connector's role have no more than so many connections."""
+    """Let the connector's role have no more than so many connections; one is for the catalog."""
     limit = f'ALTER ROLE "{database.reader}" CONNECTION LIMIT '
     database.as_superuser().execute(f"{limit}{connections}".encode())
     try:
@@ -240,8 +240,8 @@ def room_for(database: Database, connections: int) -> Iterator[None]:
 def test_fault_35_where_the_server_has_few_connections_fewer_readers_read_everything(
     load: Database, tmp_path: Path
 ) -> None:
-    settings = {"parallel_chunks": 4}
-    connector = Connector(load.config(timescaledb=settings), tmp_path)
+    config = load.config(timescaledb={"parallel_chunks": 4}, max_db_connections=5)
+    connector = Connector(config, tmp_path)
     with room_for(load, 2):
         ended = connector.read(
             catalog_of(load), at=[At("RECORD", 20_000, once(lambda: terminate_readers(load)))]
@@ -258,7 +258,7 @@ def test_fault_35_readers_that_stood_aside_come_back_when_there_is_room(
 ) -> None:
     monkeypatch.setattr("source_timescaledb.snapshot.crew.ASIDE_SECONDS", 0.05)
     names: set[str] = set()
-    sync = InProcess(load.config(timescaledb={"parallel_chunks": 2}))
+    sync = InProcess(load.config(timescaledb={"parallel_chunks": 2}, max_db_connections=3))
     catalog = sync.catalog()
     with room_for(load, 2):
         room = room_for(load, 10)

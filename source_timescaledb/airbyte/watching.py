@@ -22,6 +22,7 @@ from source_timescaledb.hypertables.landmarks import Landmarks, Mark, landmarks,
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation
 from source_timescaledb.hypertables.registry import read_registry
 from source_timescaledb.hypertables.watcher import Watcher
+from source_timescaledb.postgres.breaker import Breaker
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
 from source_timescaledb.state.model import Seen
 
@@ -89,15 +90,23 @@ def _seen(blob: Any) -> Seen | None:
 
 @contextmanager
 def watching(
-    configuration: Configuration, registry: Registry, logger: logging.Logger, lookout: Lookout
+    configuration: Configuration,
+    registry: Registry,
+    logger: logging.Logger,
+    lookout: Lookout,
+    breaker: Breaker,
 ) -> Iterator[Watcher | None]:
-    """The watcher at work, where there can be one."""
-    with _watcher(configuration, registry, logger, lookout) or nullcontext() as watcher:
+    """The watcher at work, where there can be one; it leaves the server alone when everybody else does."""
+    with _watcher(configuration, registry, logger, lookout, breaker) or nullcontext() as watcher:
         yield watcher
 
 
 def _watcher(
-    configuration: Configuration, registry: Registry, logger: logging.Logger, lookout: Lookout
+    configuration: Configuration,
+    registry: Registry,
+    logger: logging.Logger,
+    lookout: Lookout,
+    breaker: Breaker,
 ) -> Watcher | None:
     """The watcher, not yet running; None without TimescaleDB, without chunks, or without a connection to spare.
 
@@ -115,7 +124,7 @@ def _watcher(
         return None
     target = ConnectionSettings.from_configuration(configuration)
     return Watcher(
-        lambda: open_connection(target, "watcher"),
+        lambda: breaker.attempt(lambda: open_connection(target, "watcher")),
         server.extension,
         seconds=settings.chunk_poll_seconds,
         listening=settings.use_notifications and not server.in_recovery,
