@@ -45,11 +45,8 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
-<<<<<<< HEAD
 from source_timescaledb.airbyte.chunk_events import read_chunk_events
-=======
 from source_timescaledb.airbyte.circuits import circuit
->>>>>>> resilience
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
@@ -247,12 +244,9 @@ class SourceTimescaledb(Source):
                 lookout=lookout,
                 watcher=watcher,
                 counters=counters,
-<<<<<<< HEAD
                 retry_seconds=self._retry_seconds,
-=======
                 breaker=breaker,
                 reader_breaker=circuit("replica", logger, counters) if settings.replica_host else breaker,
->>>>>>> resilience
                 stop=self.stop,
             )
 

@@ -54,14 +54,10 @@ class Session:
     lookout: Lookout
     watcher: Watcher | None
     retry_seconds: float
-<<<<<<< HEAD
-=======
     breaker: Breaker
     """Before the primary."""
     reader_breaker: Breaker
     """Before the server that slices are read from: the same one, unless that is a replica."""
-    watcher: Watcher | None = None
->>>>>>> resilience
     counters: SyncCounters = field(default_factory=SyncCounters)
     sightings: Sightings = field(default_factory=Sightings)
     stop: threading.Event = field(default_factory=threading.Event)

@@ -25,7 +25,7 @@ from source_timescaledb.hypertables.model import SCATTERED, Chunk, Span
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import Slice, TieredSlice
-from source_timescaledb.snapshot.spans import subtract
+from source_timescaledb.hypertables.spans import subtract
 
 MOST_RANGES: Final = 20
 """Each costs a visit to the storage; where there are more, the closest are joined, and chunks between them scanned."""
