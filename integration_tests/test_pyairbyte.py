@@ -99,7 +99,10 @@ def config_of(database: Database, **changes: Any) -> Json:
 
 def assert_loaded(pyairbyte: PyAirbyte, database: Database, condition: str = "true") -> None:
     """The warehouse has the rows of both tables, no more and no less."""
-    for columns, table in (("device, value, note", "metrics"), ("id, note", "parts")):
+    for columns, table in (
+        ("device, CAST(value AS double precision), note", "metrics"),
+        ("id, note", "parts"),
+    ):
         query = f"SELECT {columns} FROM {table} {{}} ORDER BY {columns}"
         expected = [list(row) for row in database.as_superuser().execute(query.format("").encode())]
         assert pyairbyte.ask(query.format(f"WHERE {condition}")) == expected
