@@ -142,6 +142,22 @@ def test_a_destination_that_dies_ends_the_sync_with_one_error(tables: Database, 
     assert "does not read" in error["message"]
 
 
+def test_a_stream_that_fails_leaves_what_the_others_told(
+    tables: Database, tmp_path: Path, receiver: Receiver
+) -> None:
+    catalog = catalog_of(tables, tmp_path)
+    catalog["streams"][0]["stream"]["name"] = "missing"
+
+    ended = speaker(tables, tmp_path, receiver).read(catalog)
+    told = receiver.together()
+
+    assert ended.exit_code == 1
+    assert ("public", "missing", "INCOMPLETE") in told.statuses
+    assert len(committed(told)) == len(ended.states)
+    truth = Truth.of(tables, "parts")
+    assert truth.parsed(told.rows("parts")) == truth.rows
+
+
 def test_an_error_is_told_at_once_where_no_destination_has_come(tables: Database, tmp_path: Path) -> None:
     nobody = Receiver(1)
     connector = Connector(tables.config(password="wrong"), tmp_path, environment=nobody.environment)
