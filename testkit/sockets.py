@@ -110,6 +110,8 @@ class Receiver:
         if connection is None:
             return
         self._connections.append(connection)
+        if self._leaving.is_set():
+            connection.shutdown(socket.SHUT_RDWR)
         with connection, connection.makefile("rb", READ_BYTES) as file:
             for line in file:
                 heard.append(line)
