@@ -22,6 +22,8 @@ CDC: Final = {"method": "CDC", "replication_slot": "slot", "publication": "publi
 VERIFIED: Final = {"mode": "verify-full", "ca_certificate": PEM}
 KEYED: Final = {**VERIFIED, "client_certificate": PEM, "client_key": PEM}
 TUNNEL: Final = {"tunnel_host": "t", "tunnel_port": 22, "tunnel_user": "u"}
+BY_KEY: Final = {**TUNNEL, "tunnel_method": "SSH_KEY_AUTH", "ssh_key": PEM}
+BY_PASSWORD: Final = {**TUNNEL, "tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_user_password": "secret"}
 
 BOTH: Final[dict[str, dict[str, Any]]] = {
     "host": {"host": "db.example.com"},
@@ -57,12 +59,13 @@ BOTH: Final[dict[str, dict[str, Any]]] = {
         "replication_method": {**CDC, "initial_load_timeout_hours": 8}
     },
     "tunnel_method.tunnel_method: NO_TUNNEL": {"tunnel_method": {"tunnel_method": "NO_TUNNEL"}},
-    "tunnel_method.tunnel_method: SSH_KEY_AUTH": {
-        "tunnel_method": {"tunnel_method": "SSH_KEY_AUTH", **TUNNEL, "ssh_key": PEM}
-    },
-    "tunnel_method.tunnel_method: SSH_PASSWORD_AUTH": {
-        "tunnel_method": {"tunnel_method": "SSH_PASSWORD_AUTH", **TUNNEL, "tunnel_user_password": "secret"}
-    },
+    "tunnel_method.tunnel_method: SSH_KEY_AUTH": {"tunnel_method": BY_KEY},
+    "tunnel_method.tunnel_method: SSH_PASSWORD_AUTH": {"tunnel_method": BY_PASSWORD},
+    "tunnel_method.tunnel_host": {"tunnel_method": BY_KEY},
+    "tunnel_method.tunnel_port": {"tunnel_method": BY_KEY},
+    "tunnel_method.tunnel_user": {"tunnel_method": BY_KEY},
+    "tunnel_method.ssh_key": {"tunnel_method": BY_KEY},
+    "tunnel_method.tunnel_user_password": {"tunnel_method": BY_PASSWORD},
 }
 LEGACY: Final[dict[str, dict[str, Any]]] = {
     "replication_method.plugin": {"replication_method": {**CDC, "plugin": "pgoutput"}},
