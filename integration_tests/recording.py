@@ -89,6 +89,12 @@ def changes(mode: str, *, finished: bool) -> Callable[[Database], list[Json]]:
     return states
 
 
+def chunk_events(database: Database) -> list[Json]:
+    """All chunks, as the stream of chunk events knows them."""
+    source = InProcess(config_of(database, chunk_events=True))
+    return source.read(source.catalog("incremental", ["timescaledb_chunk_events"])).state()
+
+
 KINDS: Final = (
     Kind("full-refresh-in-its-middle", snapshots),
     Kind("full-refresh-finished", finished_snapshots),
@@ -98,6 +104,7 @@ KINDS: Final = (
     Kind("changes-global-finished", changes("global", finished=True)),
     Kind("changes-streams-in-the-first-load", changes("stream", finished=False)),
     Kind("changes-streams-finished", changes("stream", finished=True)),
+    Kind("chunk-events", chunk_events),
 )
 
 

@@ -14,13 +14,21 @@ from pydantic import BaseModel
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.state.codec import (
     decode,
+    decode_chunk_events,
     followed_states,
     other_states,
     stream_states,
     undress,
 )
-from source_timescaledb.state.model import DatabaseIdentity, FollowedState, LogPosition, StreamState
+from source_timescaledb.state.model import (
+    ChunkEventsState,
+    DatabaseIdentity,
+    FollowedState,
+    LogPosition,
+    StreamState,
+)
 
+WHOLE = (StreamState, FollowedState, LogPosition, ChunkEventsState)
 WRITTEN_BY = Path(__file__).parent / "written_by"
 RECORDED = sorted(WRITTEN_BY.rglob("*.json"))
 THIS_VERSION = re.search(
@@ -35,6 +43,7 @@ KINDS = {
     "changes-global-finished",
     "changes-streams-in-the-first-load",
     "changes-streams-finished",
+    "chunk-events",
 }
 
 
@@ -65,7 +74,11 @@ def models(messages: list[dict[str, Any]]) -> Iterator[BaseModel]:
     """All that is in recorded states, as this version understands it."""
     undressed, here = undress(messages), identity(messages)
     for name, blob in stream_states(other_states(undressed)).items():
-        yield decode(name, blob, here)
+        if blob.get("state_type") == "chunk_events":
+            decode_chunk_events(name, blob, here)
+            yield ChunkEventsState.model_validate(blob)
+        else:
+            yield decode(name, blob, here)
     followed = followed_states(undressed, here)
     if followed is not None:
         yield followed.position
@@ -111,9 +124,9 @@ def test_the_states_of_this_version_are_recorded_in_all_their_kinds() -> None:
 def test_every_kind_of_state_and_every_part_of_it_was_recorded() -> None:
     found = [model for path in RECORDED for model in models(recorded(path))]
 
-    assert {type(model) for model in found} == {StreamState, FollowedState, LogPosition}
+    assert {type(model) for model in found} == {*WHOLE}
     parts = {name for model in found for name in told(model)}
-    for model in (StreamState, FollowedState, LogPosition):
+    for model in WHOLE:
         missing = {f"{model.__name__}.{name}" for name in model.model_fields} - parts
         assert missing == set()
     assert {part.partition(".")[0] for part in parts} >= {
