@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+from source_timescaledb.airbyte.data_channel import data_channel
 from source_timescaledb.airbyte.entrypoint import launch
-from source_timescaledb.airbyte.sink import ByteSink
 from source_timescaledb.source import SourceTimescaledb
 
 
 def run() -> None:
     """Run the command in `sys.argv` and exit with its status."""
-    source = SourceTimescaledb(ByteSink())
-    sys.exit(launch(source, sys.argv[1:], source.stop))
+    channel = data_channel(os.environ)
+    source = SourceTimescaledb(channel)
+    sys.exit(launch(source, sys.argv[1:], source.stop, channel))
 
 
 if __name__ == "__main__":

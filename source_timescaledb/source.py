@@ -220,13 +220,12 @@ class SourceTimescaledb(Source):
         self, configuration: Configuration, logger: logging.Logger, counters: SyncCounters
     ) -> Iterator[Session]:
         settings = configuration.timescaledb
-        limit = configuration.max_db_connections or settings.parallel_chunks + 1
-        reader_count = max(1, min(settings.parallel_chunks, limit - 1))
+        reader_count = configuration.readers(self._sink.lanes)
         breaker = circuit("primary", logger, counters)
         with ExitStack() as resources:
             catalog = resources.enter_context(_catalog_pool(configuration))
             readers = catalog
-            if limit > 1 or settings.replica_host:
+            if configuration.max_db_connections != 1 or settings.replica_host:
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
             registry = self._registry(configuration, catalog, logger, self._retry_seconds)

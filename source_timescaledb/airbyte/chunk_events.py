@@ -170,7 +170,8 @@ class ChunkEventsReading:
         for first in range(0, len(rows), LINES_AT_ONCE):
             start = record_start(CHUNK_EVENTS, now_milliseconds())
             some = rows[first : first + LINES_AT_ONCE]
-            yield from self._session.sink.write([b"".join(start + row + RECORD_END for row in some)])
+            lines = b"".join(start + row + RECORD_END for row in some)
+            yield from self._session.sink.write([lines], [CHUNK_EVENTS])
 
 
 def _moment(connection: Connection) -> tuple[str, int | None]:

@@ -256,7 +256,8 @@ class Following:
         assert self._changes is not None
         self._lag.measure(self._changes)
         if batch.records:
-            yield from self._session.sink.write([batch.lines])
+            counted_by = self._session.counted_by(stream.name for stream in self._streams)
+            yield from self._session.sink.write_in_order(batch.lines, counted_by)
             for stream in self._streams:
                 yield from stream.count_changes()
             if self._session.clock() - self._last_state_at >= STATE_SECONDS and self._rests():
@@ -342,7 +343,7 @@ class Following:
 
     def _emit_slice(self, crew: Crew, stream: StreamProgress, result: Result) -> Emission:
         rows = result.rows
-        yield from self._session.sink.write(rows.pieces())
+        yield from self._session.sink.write(rows.pieces(), self._session.counted_by([stream.name]))
         yield from stream.count(rows.rows, rows.size)
         rows.close()
         stream.torn = isinstance(result, Overflow)

@@ -147,7 +147,7 @@ class StreamReading:
         rows = result.rows
         if rows.rows and not self._counters.rows:
             yield stream_status(self._request.name, AirbyteStreamStatus.RUNNING)
-        yield from self._session.sink.write(rows.pieces())
+        yield from self._session.sink.write(rows.pieces(), [self._request.name])
         self._counters.rows += rows.rows
         self._counters.size += rows.size
         self._unreported += rows.rows
