@@ -291,7 +291,7 @@ class Following:
         if born:
             self._ground.publish_chunks()
             self._ground.barrier()
-            self._session.sightings.date_listed(Moment(self._clock.value, self._utc_now()))
+        self._session.sightings.date_listed(Moment(self._clock.value, self._utc_now()))
         return any(stream.readable for stream in self._streams)
 
     def _is_late(self) -> bool:

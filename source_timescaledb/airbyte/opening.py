@@ -118,6 +118,7 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
     if before is not None and before.complete and _has_moved(relation, before):
         _tell_moved(session, relation)
     chunks = list_chunks(session, request)
+    session.sightings.listed(chunks)
     complete = before is not None and before.complete and relation.hypertable is None
     plan = None if complete else _plan(session, request, chunks, None, before.progress if before else None)
     return FollowedOpening(
@@ -196,8 +197,7 @@ def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> in
     Raises ConnectorError.
     """
     listed = list_chunks(session, request, after=plan.last_chunk)
-    for chunk in listed:
-        session.sightings.listed(chunk.id)
+    session.sightings.listed(listed)
     born = plan.extend(listed)
     if born:
         session.logger.info("%s: %d new chunks join the sync.", request.name, born)

@@ -7,15 +7,17 @@ the chunk is published:
 - within TimescaleDB's markers (`pgoutput.regions`) decompression inserts the rows of a chunk, and compressing it once
   more deletes those that were loose; compressing it for the first time shows no rows, so not which chunk it was.
 
-Where a sync reads a chunk that was not published, it was born before it was listed.
+Where a sync reads a chunk that was not published, it was born before it was listed, and is read after that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from source_timescaledb.cdc.routing import Owner
 from source_timescaledb.hypertables.chunk_events import Fate
+from source_timescaledb.hypertables.model import Chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ class Sightings:
         if chunk is not None:
             self._formed[chunk] = fate, self.commit
 
-    def listed(self, chunk: int) -> None:
-        """A chunk was found in the catalog that was not there before."""
-        self._listed.append(chunk)
+    def listed(self, chunks: Iterable[Chunk]) -> None:
+        """These were found in the catalog; those that are not new are never asked for."""
+        self._listed += [chunk.id for chunk in chunks]
 
     def date_listed(self, moment: Moment) -> None:
         """None of the rows of those that were listed since was read before this moment."""

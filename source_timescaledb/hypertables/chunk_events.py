@@ -9,8 +9,8 @@ same range is another matter: it can only have been made after the drop (Timesca
 and is known by an id above all that were known. In doubt nothing was dropped, as where a new chunk covers a part of one
 that is gone: it may have been split off before.
 
-What was moved to tiered storage is not dropped either. The range of the tiered chunk tells; where that has none of its own
-(`SCATTERED`), nothing that is gone is told.
+What was moved to tiered storage is not dropped either. The range of the tiered chunk tells; where that has none of its
+own (`SCATTERED`), nothing that is gone is told.
 """
 
 from __future__ import annotations

@@ -5,11 +5,13 @@ from __future__ import annotations
 from source_timescaledb.cdc.routing import Owner
 from source_timescaledb.cdc.sightings import Moment, Sightings
 from source_timescaledb.hypertables.chunk_events import Fate
+from source_timescaledb.hypertables.model import Chunk, ChunkStatus, QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.messages import Insert, LogicalMessage
 from unit_tests.cdc.feed import TABLE_OID, Feed, MemoryCatalog, described, stream_of
 
 CHUNK = 42
+NAME = QualifiedName("internal", "chunk")
 START, END = "::timescaledb-decompression-start", "::timescaledb-decompression-end"
 
 
@@ -45,10 +47,12 @@ def test_a_chunk_is_born_where_no_row_of_it_is_below_and_no_earlier_one_above() 
 
 def test_a_chunk_that_was_listed_was_born_before_its_rows_were_read_unless_the_log_told_sooner() -> None:
     sightings = Sightings()
-    sightings.listed(1)
+    first, second = (
+        Chunk(number, 1000 + number, NAME, ChunkStatus.PLAIN, (), None, False, 1, 1) for number in (1, 2)
+    )
+    sightings.listed([first])
     sightings.date_listed(Moment(70, "then"))
-    sightings.listed(1)
-    sightings.listed(2)
+    sightings.listed([first, second])
     sightings.date_listed(Moment(90, "later"))
 
     assert sightings.of(1, Fate.BORN) == Moment(70, "then")
