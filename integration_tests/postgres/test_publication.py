@@ -91,8 +91,8 @@ def test_the_facts_of_a_publication_are_read(database: Database, connection: Con
     assert (publication.owner, publication.owned, publication.all_tables) == (database.owner, True, False)
     assert (publication.inserts, publication.updates) == (True, False)
     assert (publication.deletes, publication.truncates, publication.via_root) == (True, False, True)
-    assert publication.filtered == (QualifiedName("public", "a"),)
-    assert publication.narrowed == (QualifiedName("public", "b"),)
+    assert [one.name for one in publication.filtered] == [QualifiedName("public", "a")]
+    assert [one.name for one in publication.narrowed] == [QualifiedName("public", "b")]
     assert publication.schemas == ()
 
 

@@ -126,6 +126,7 @@ def _exhausted(last: TransientError, budget: Budget, doing: str) -> TransientErr
         f"{last.message}",
         remedy=last.remedy,
         detail=last.detail,
+        statements=last.statements,
     )
 
 
