@@ -78,10 +78,8 @@ def missing_chunks_findings(
     if not missing or (addable and manage is not ManagePublication.OFF):
         return
     names = [chunk.name for chunk in missing]
-    statements = addition(publication.name, names)
     by_itself = server.extension is not None and server.extension >= AUTO_PUBLICATION
-    if by_itself:
-        statements.append(_auto_publication(server))
+    auto = [_auto_publication(server)] if by_itself else []
     why = "" if manage is ManagePublication.OFF else " The role does not own both, so it cannot add them."
     yield Finding(
         Severity.BLOCKING,
@@ -89,9 +87,9 @@ def missing_chunks_findings(
         f"{len(names)} chunks are not in the publication {publication.name}, so their changes would be lost: "
         f"{listed(names)}.{why}",
         "Run that as the owner of the publication and its tables."
-        + (" The last lets the server add the chunks that will come." if by_itself else "")
+        + (" The first lets the server add the chunks that will come." if by_itself else "")
         + (" Or set timescaledb.manage_publication to chunks." if addable else ""),
-        statements=tuple(statements),
+        statements=(*auto, *addition(publication.name, names)),
     )
 
 

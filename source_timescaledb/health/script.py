@@ -19,6 +19,7 @@ from psycopg import sql
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.health.facts import Aim
 from source_timescaledb.health.finding import Finding, Topic
+from source_timescaledb.health.report import printable
 from source_timescaledb.hypertables.model import Registry
 from source_timescaledb.postgres.fitness import making
 from source_timescaledb.postgres.publication import creation
@@ -153,4 +154,4 @@ def _rest(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"-- {line}" for line in _END_OF_LINE.split(text)]
+    return [f"-- {printable(line)}" for line in _END_OF_LINE.split(text)]
