@@ -44,7 +44,7 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
-from source_timescaledb.airbyte.examination import Ask, Examination, Given, examine
+from source_timescaledb.airbyte.examination import Ask, Examination, Given, examine, load
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
@@ -52,17 +52,14 @@ from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
 from source_timescaledb.airbyte.watching import watcher_of
-from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
-from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.health.finding import Finding, Severity, Topic
 from source_timescaledb.health.telemetry import Destinations
 from source_timescaledb.hypertables.model import QualifiedName, Registry
-from source_timescaledb.hypertables.registry import read_registry
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Budget, Patience
@@ -203,7 +200,7 @@ class SourceTimescaledb(Source):
         self, configuration: Configuration, pool: ReaderPool, logger: logging.Logger, seconds: float
     ) -> Registry:
         ask = self._asking(pool, logger, seconds)
-        registry: Registry = ask(lambda connection: _load(connection, configuration), "Reading the catalog")
+        registry: Registry = ask(lambda connection: load(connection, configuration), "Reading the catalog")
         return registry
 
     def _asking(self, pool: ReaderPool, logger: logging.Logger, seconds: float) -> Ask[Any]:
@@ -362,16 +359,6 @@ def _read_stream(
     reading = StreamReading(session, wanted, before)
     yield from reading.messages()
     return reading.failed
-
-
-def _load(connection: Connection, configuration: Configuration) -> Registry:
-    registry = read_registry(
-        connection, configuration.schemas, unreadable_too=not configuration.check_privileges
-    )
-    if configuration.cdc is None:
-        return registry
-    full = configuration.timescaledb.manage_publication is ManagePublication.FULL
-    return with_followed_aggregates(connection, registry, configuration.cdc.publication, adds_tables=full)
 
 
 def _catalog_pool(configuration: Configuration) -> ReaderPool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from airbyte_cdk.models import ConfiguredAirbyteCatalog
@@ -23,17 +23,20 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
+from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.model import Configuration
-from source_timescaledb.errors import ConnectorError
+from source_timescaledb.config.timescaledb import ManagePublication
+from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.health.diagnosis import diagnose
 from source_timescaledb.health.facts import Aim, Standing
 from source_timescaledb.health.finding import Finding, Severity, Topic, ordered
 from source_timescaledb.health.probes import probe, read_standing
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation
-from source_timescaledb.hypertables.registry import read_server_facts
+from source_timescaledb.hypertables.registry import read_registry, read_server_facts
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.replica import check_replica
+from source_timescaledb.remedy import grant
 from source_timescaledb.sqlstates import connector_error
 from source_timescaledb.state.codec import (
     FollowedStates,
@@ -43,6 +46,9 @@ from source_timescaledb.state.codec import (
     other_states,
     stream_states,
 )
+
+_OPEN: Final = ("_timescaledb_catalog", "_timescaledb_functions", "_timescaledb_internal")
+"""Schemas of TimescaleDB's own, open to everybody unless somebody has closed them."""
 
 Answer = TypeVar("Answer")
 Ask = Callable[[Callable[[Connection], Answer], str], Answer]
@@ -88,6 +94,29 @@ class _Demand:
             yield
         except ConnectorError as error:
             self.findings.append(Finding.of(error, topic))
+
+
+def load(connection: Connection, configuration: Configuration) -> Registry:
+    """The registry, in which aggregates say whether they can be followed.
+
+    Raises ConfigurationError where TimescaleDB lets the role run no query at all, as it does without USAGE on its schemas,
+    and psycopg errors as they come.
+    """
+    try:
+        registry = read_registry(
+            connection, configuration.schemas, unreadable_too=not configuration.check_privileges
+        )
+    except psycopg.errors.InsufficientPrivilege as error:
+        plain = connector_error(error, "Reading the catalog")
+        raise ConfigurationError(
+            plain.message,
+            detail=plain.detail,
+            statements=[grant("USAGE ON SCHEMA", [schema], configuration.username) for schema in _OPEN],
+        ) from None
+    if configuration.cdc is None:
+        return registry
+    full = configuration.timescaledb.manage_publication is ManagePublication.FULL
+    return with_followed_aggregates(connection, registry, configuration.cdc.publication, adds_tables=full)
 
 
 def examine(
