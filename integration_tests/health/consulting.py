@@ -69,12 +69,13 @@ def doctor(
 
 
 def agrees(config: Json, consultation: Consultation) -> tuple[bool, str, list[str]]:
-    """What `check` says, which must be the same as the doctor says."""
+    """What `check` says, which must be the same as the doctor says, but for numbers that are others by now."""
     succeeded, message, logged = InProcess(config, retry_seconds=RETRY_SECONDS).check()
     assert succeeded == (consultation.status == 0), (message, consultation.said)
     told = {"blocking": message, "warning": "\n".join(logged)}
-    for finding in consultation.findings:  # a note may tell a number that is another by now
-        assert finding["sentence"] in told.get(finding["severity"], finding["sentence"])
+    for finding in consultation.findings:
+        passing = finding["severity"] == "note" or finding["failure_type"] == "transient_error"
+        assert passing or finding["sentence"] in told[finding["severity"]]
     return succeeded, message, logged
 
 

@@ -99,8 +99,8 @@ class _Demand:
 def load(connection: Connection, configuration: Configuration) -> Registry:
     """The registry, in which aggregates say whether they can be followed.
 
-    Raises ConfigurationError where TimescaleDB lets the role run no query at all, as it does without USAGE on its schemas,
-    and psycopg errors as they come.
+    Raises ConfigurationError where TimescaleDB lets the role run no query at all, as it does without USAGE on its
+    schemas, and psycopg errors as they come.
     """
     try:
         registry = read_registry(

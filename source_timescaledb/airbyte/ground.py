@@ -28,7 +28,7 @@ from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Skipped
 from source_timescaledb.config.replication import Cdc, InvalidPositionBehaviour
 from source_timescaledb.health.facts import ReplicationFacts
-from source_timescaledb.health.finding import raise_first
+from source_timescaledb.health.finding import Topic, raise_first
 from source_timescaledb.health.preparation import (
     check_slot,
     complete_publication,
@@ -211,7 +211,8 @@ class Ground:
             self.before is not None
         ):  # of chunks that are missing some may have begun: `publish_chunks` tells them apart
             facts = replace(facts, missing=())
-        raise_first(replication_findings(self._aim, facts), session.logger.warning)
+        findings = [one for one in replication_findings(self._aim, facts) if one.topic is not Topic.UNSEEN]
+        raise_first(findings, session.logger.warning)
         self.compressing = frozenset(facts.compressing.hypertables)
         return facts
 

@@ -70,7 +70,7 @@ def _direct_delete(server: ServerFacts, compressing: Compressing) -> Iterator[Fi
     if statements:
         yield Finding(
             Severity.WARNING,
-            Topic.COMPRESSION,
+            Topic.UNSEEN,
             f"A DELETE of whole compressed batches leaves no trace in the log ({DIRECT_DELETE} is on): of "
             f"{listed(compressing.hypertables)} such rows stay downstream, and an audit names only their chunk.",
             statements=statements,
@@ -82,7 +82,7 @@ def _direct_compress(server: ServerFacts, compressing: Compressing) -> Iterator[
     if names:
         yield Finding(
             Severity.WARNING,
-            Topic.COMPRESSION,
+            Topic.UNSEEN,
             f"Rows that are written compressed are not in the log ({', '.join(names)}): of "
             f"{listed(compressing.keyless)} an audit finds them at the end of a sync.",
             statements=_remedies(server, compressing, names),
@@ -91,7 +91,7 @@ def _direct_compress(server: ServerFacts, compressing: Compressing) -> Iterator[
         statement = sql.SQL("ALTER TABLE {} SET (timescaledb.direct_compress = false)")
         yield Finding(
             Severity.WARNING,
-            Topic.COMPRESSION,
+            Topic.UNSEEN,
             f"Rows that are written compressed are not in the log: {listed(compressing.directly)} have the option "
             "timescaledb.direct_compress; an audit finds them at the end of a sync.",
             statements=tuple(
@@ -107,7 +107,7 @@ def _refreshes(server: ServerFacts, compressing: Compressing) -> Iterator[Findin
     if names:
         yield Finding(
             Severity.WARNING,
-            Topic.COMPRESSION,
+            Topic.UNSEEN,
             "The refresh of a compressed continuous aggregate leaves no trace in the log of the batches that it deletes "
             f"or writes whole ({', '.join(names)}): of {listed(compressing.aggregates)} buckets that vanish so stay "
             "downstream, those that come so are missing, and no audit finds them.",

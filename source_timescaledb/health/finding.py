@@ -37,6 +37,8 @@ class Topic(Enum):
     EXTENSION = "extension"
     STREAMS = "streams"
     COMPRESSION = "compression"
+    UNSEEN = "unseen writes"
+    """Those that the log does not show; an audit tells at the end of a sync what came of them."""
     IDENTITY = "replica identities"
     PUBLICATION = "publication"
     STATE = "state"

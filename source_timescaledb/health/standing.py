@@ -1,8 +1,8 @@
 """Whether the log can be read from where a state stands, or, without one, from a slot at all.
 
 Pure. A sync judges by this when it starts and each time that it opens the log again, `check` and `doctor` when they are
-asked. What is gone for good is a warning where the settings say to read everything again; whatever else the slot lacks
-then counts as if there had been no state.
+asked. Where what comes first is that changes are gone for good, and the settings say to read everything again then, it is
+a warning, and the slot is judged as if there had been no state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from source_timescaledb.config.replication import InvalidPositionBehaviour
 from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.health.facts import Aim, ReplicationFacts, Standing
-from source_timescaledb.health.finding import Finding, Severity, Topic
+from source_timescaledb.health.finding import Finding, Severity, Topic, ordered
 from source_timescaledb.hypertables.model import Relation
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.fitness import slot_problems
@@ -34,10 +34,10 @@ def standing_findings(aim: Aim, facts: ReplicationFacts, before: FollowedStates 
     if facts.standing.refusal is not None:
         yield Finding.of(facts.standing.refusal, Topic.CONNECTION)
     kept = kept_point(before.position) if before is not None else None
-    found = [*_positions(aim, facts, kept), *_publications(aim, facts, before)]
+    found = ordered([*_publications(aim, facts, before), *_positions(aim, facts, kept)])
     behaviour = aim.cdc.invalid_cdc_cursor_position_behavior
-    if behaviour is InvalidPositionBehaviour.RESYNC and any(_is_gone(one) for one in found):
-        yield from (_read_again(one) if _is_gone(one) else one for one in found)
+    if behaviour is InvalidPositionBehaviour.RESYNC and found and _is_gone(found[0]):
+        yield _read_again(found[0])
         yield from _positions(aim, facts, None)
     else:
         yield from found
@@ -95,6 +95,7 @@ def publication_kept(
             "Re-sync data in the setting invalid_cdc_cursor_position_behavior.",
             kind=ChangesGoneError,
         )
+        return
     entries: Mapping[int, int] = found.entries if found is not None else {}
     lost = [
         relation.name
