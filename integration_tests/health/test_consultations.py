@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed
+from integration_tests.cdc.scenes import until
 from integration_tests.health.consulting import Consultation, agrees, doctor
 from integration_tests.inprocess import InProcess
 from testkit.connector import Connector
@@ -154,7 +155,17 @@ def test_only_the_chosen_streams_are_judged(followed: Followed, tmp_path: Path) 
 def synced(published: Followed) -> Followed:
     """Read once; the state is what it left."""
     published.sync(*TABLES)
+    wait_for_its_sender(published)
     return published
+
+
+def wait_for_its_sender(followed: Followed) -> None:
+    """The server's process that sent the log ends a moment after the sync."""
+    until(
+        lambda: followed.database.value(
+            "SELECT NOT bool_or(active) FROM pg_replication_slots WHERE database = current_database()"
+        )
+    )
 
 
 def shared(state: list[Json]) -> Json:
