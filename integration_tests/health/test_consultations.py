@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -276,6 +277,20 @@ def test_a_state_of_a_sync_without_changes_is_judged_too(database: Database, tmp
 
     assert doctor(database.config(), tmp_path, state=state).status == 0
     assert doctor(database.config(), tmp_path, state=foreign).finding("another database")["topic"] == "state"
+
+
+def test_a_transaction_that_a_sync_would_wait_for_is_named(
+    published: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("source_timescaledb.health.replication.LONG_SECONDS", 0.0)
+    with closing(published.database.connect()) as writer:
+        writer.execute("DELETE FROM parts WHERE id = 1")
+
+        found = doctor(published.config, tmp_path)
+
+        words = f"process {writer.info.backend_pid} (role {published.database.owner}"
+        assert found.finding(words)["severity"] == "warning"
+    assert found.status == 0
 
 
 def in_a_process(workdir: Path, config: Json, *options: str) -> tuple[int, str, str]:

@@ -11,6 +11,7 @@ from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import Timescaledb
 from source_timescaledb.errors import ConnectorError
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
+from source_timescaledb.postgres.barrier import OpenWriter
 from source_timescaledb.postgres.identity import ReplicaIdentity
 from source_timescaledb.postgres.publication import MissingChunk, Publication, PublicationMarks
 from source_timescaledb.postgres.slot import Slot
@@ -78,6 +79,8 @@ class ReplicationFacts:
     """Continuous aggregates whose refresh fails because their rows are published."""
     unsent: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
     """Generated columns whose values are not sent with changes."""
+    writers: tuple[OpenWriter, ...] = ()
+    """The transactions that have written and not ended, of the whole server."""
     compressing: Compressing = field(default_factory=Compressing)
     """Of the tables that would be followed."""
     standing: Standing = field(default_factory=Standing)

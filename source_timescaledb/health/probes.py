@@ -14,6 +14,7 @@ from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.health.diagnosis import Probes
 from source_timescaledb.health.facts import Aim, ReplicationFacts, Standing
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
+from source_timescaledb.postgres.barrier import open_writers
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.identity import ReplicaIdentity, unsafe_identities
 from source_timescaledb.postgres.publication import (
@@ -163,6 +164,7 @@ def _whole(connection: Connection, aim: Aim, ask_standing: Callable[[], Standing
         retained=retained[0] if retained else 0,
         marks=read_relation_marks(connection, aim.cdc.publication, aim.followable),
         standing=ask_standing() if admitted else Standing(),
+        writers=tuple(open_writers(connection)),
     )
     if publication is None or not _tells_old_rows(publication):
         return facts

@@ -18,6 +18,7 @@ from source_timescaledb.health.finding import Finding, Severity, Topic
 from source_timescaledb.health.publication import publication_findings
 from source_timescaledb.hypertables.model import Relation, ServerFacts
 from source_timescaledb.hypertables.naming import listed
+from source_timescaledb.postgres.barrier import END_WRITERS, named
 from source_timescaledb.postgres.identity import identification
 from source_timescaledb.remedy import Statement, grant
 
@@ -25,9 +26,14 @@ MORE_AT_LEAST: Final = 4
 """How many slots or senders more than are taken a server gets, since a restart is not for one."""
 
 
+LONG_SECONDS: Final = 60.0
+"""A sync begins once all writers have ended that were there before it: nobody minds a minute of that."""
+
+
 def replication_findings(aim: Aim, facts: ReplicationFacts) -> Iterator[Finding]:
     """Everything that stands in the way of change data capture, apart from the slot and the state."""
     yield from _server(aim.server, facts)
+    yield from _writers(facts)
     yield from _rights(aim.server, facts)
     yield from _settings(aim)
     yield from publication_findings(aim, facts)
@@ -86,6 +92,19 @@ def _server(server: ServerFacts, facts: ReplicationFacts) -> Iterator[Finding]:
             f"All {facts.senders_allowed} processes that send the server's log are taken.",
             "Then restart the server. Or end one that nobody needs.",
             statements=(_raised("max_wal_senders", facts.senders_allowed),),
+        )
+
+
+def _writers(facts: ReplicationFacts) -> Iterator[Finding]:
+    """Whose end a sync waits for, before its first row and whenever a chunk is new in the publication."""
+    long = [one for one in facts.writers if (one.seconds or 0.0) >= LONG_SECONDS]
+    if long:
+        yield Finding(
+            Severity.WARNING,
+            Topic.SERVER,
+            f"A sync waits until transactions have ended that have written something, and some are open for long: "
+            f"{named(long)}.",
+            END_WRITERS,
         )
 
 

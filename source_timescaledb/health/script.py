@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import orjson
 from psycopg import sql
 
 from source_timescaledb.config.model import Configuration
@@ -149,7 +150,7 @@ def _rest(findings: Sequence[Finding]) -> Iterator[str]:
     for one in others:
         yield from _comment(f"{one.sentence} {one.remedy}")
     if settings:
-        changed = ", ".join(f"{path} = {value}" for path, value in settings.items())
+        changed = ", ".join(f"{path} = {orjson.dumps(value).decode()}" for path, value in settings.items())
         yield from _comment(f"In the configuration of the connector: {changed}.")
 
 

@@ -13,7 +13,7 @@ from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import Timescaledb
 from source_timescaledb.health.facts import Aim, ReplicationFacts
 from source_timescaledb.health.finding import Finding, Severity
-from source_timescaledb.health.replication import replication_findings
+from source_timescaledb.health.replication import LONG_SECONDS, replication_findings
 from source_timescaledb.hypertables.model import (
     ContinuousAggregate,
     Hypertable,
@@ -25,6 +25,7 @@ from source_timescaledb.hypertables.model import (
     ServerVersion,
 )
 from source_timescaledb.lsn import Lsn
+from source_timescaledb.postgres.barrier import OpenWriter
 from source_timescaledb.postgres.identity import Identity, ReplicaIdentity
 from source_timescaledb.postgres.publication import MissingChunk, Publication, Restricted
 from source_timescaledb.postgres.slot import Slot
@@ -345,3 +346,17 @@ def test_a_guarded_table_is_mended_by_the_right_that_lacks() -> None:
     ]
 
     assert said == ['ALTER ROLE "reader" BYPASSRLS;', 'GRANT SELECT ON "public"."Metrics" TO "reader";']
+
+
+def test_writers_that_are_open_for_long_are_named_and_others_are_not() -> None:
+    def writer(pid: int, seconds: float | None) -> OpenWriter:
+        return OpenWriter(pid, gid="", database="shop", role="app", seconds=seconds)
+
+    facts = replace(HEALTHY, writers=(writer(7, LONG_SECONDS), writer(8, 1.0), writer(9, None)))
+
+    ((severity, sentence),) = findings(facts)
+
+    assert severity is Severity.WARNING
+    assert "process 7 (role app in database shop, open for 60 s)" in sentence
+    assert "process 8" not in sentence
+    assert "process 9" not in sentence
