@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench oracle day servers lock clean
+.PHONY: help demo test lint format bench oracle day pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ oracle: $(READY) ## Random writers against syncs that are cut and killed: all mu
 
 day: $(READY) ## A day of compression, refresh and retention in ten minutes, followed (needs a Community edition server)
 	$(BIN)/python -m oracle.day
+
+pyairbyte: $(READY) servers ## PyAirbyte into an environment of its own (780 MB), then the tests with it
+	@.ci/pyairbyte
+	$(BIN)/python -m pytest -m pyairbyte
 
 servers: $(READY) ## Prepare the test servers, so that the rest works offline
 	@$(BIN)/python -m testkit prepare

@@ -64,6 +64,17 @@ class TransientError(ConnectorError):
     """Seconds between two attempts at most: a server that is down needs time."""
 
 
+class UnavailableError(TransientError):
+    """The server serves nobody, as far as one attempt can tell: down, out of reach, or full.
+
+    Many of these in a row open the circuit breaker; any other failure is an answer, and proves that the server is there.
+    """
+
+
+class ConnectionsExhaustedError(UnavailableError):
+    """The server has no connection left for us; those that we hold already go on working."""
+
+
 class ContentionError(TransientError):
     """Another session has what we need for a moment: worth asking again soon, and no harm to anybody."""
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-import orjson
 from airbyte_cdk.models import (
     AirbyteCatalog,
     AirbyteConnectionStatus,
@@ -36,6 +35,7 @@ from airbyte_cdk.sources.source import Source
 from airbyte_cdk.utils.airbyte_secrets_utils import add_to_secrets
 
 from source_timescaledb.airbyte.catalog import (
+    CHUNK_EVENTS,
     Mode,
     StreamRequest,
     airbyte_catalog,
@@ -44,6 +44,8 @@ from source_timescaledb.airbyte.catalog import (
     request,
     stream_name,
 )
+from source_timescaledb.airbyte.chunk_events import read_chunk_events
+from source_timescaledb.airbyte.circuits import circuit
 from source_timescaledb.airbyte.examination import Ask, Examination, Given, examine, load
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
@@ -51,7 +53,8 @@ from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
-from source_timescaledb.airbyte.watching import watcher_of
+from source_timescaledb.airbyte.watching import Lookout, watching
+from source_timescaledb.config.files import json_file
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
@@ -104,7 +107,7 @@ class SourceTimescaledb(Source):
     def read_config(cls, config_path: str) -> dict[str, Any]:
         """The configuration file. Raises AirbyteTracedException if it is not a JSON object."""
         with _failures_as_airbyte_knows_them():
-            config = _json_file(config_path, "configuration")
+            config = json_file(config_path, "configuration")
             if not isinstance(config, dict):
                 raise ConfigurationError("The configuration file does not hold a JSON object.")
             return config
@@ -113,7 +116,7 @@ class SourceTimescaledb(Source):
     def read_catalog(cls, catalog_path: str) -> ConfiguredAirbyteCatalog:
         """The configured catalog. Raises AirbyteTracedException if it is not one."""
         with _failures_as_airbyte_knows_them():
-            raw = _json_file(catalog_path, "configured catalog")
+            raw = json_file(catalog_path, "configured catalog")
             try:
                 return ConfiguredAirbyteCatalogSerializer.load(raw)
             except Exception as error:  # noqa: BLE001 - the serializer raises many kinds, all about this file
@@ -128,7 +131,7 @@ class SourceTimescaledb(Source):
     def read_state(cls, state_path: str) -> list[Any]:
         """The states of a state file, undressed. Raises AirbyteTracedException if it is not one."""
         with _failures_as_airbyte_knows_them():
-            return list(undress(_json_file(state_path, "state") if state_path else None))
+            return list(undress(json_file(state_path, "state") if state_path else None))
 
     def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:
         """Everything that stands in the way of a sync, at once."""
@@ -225,18 +228,17 @@ class SourceTimescaledb(Source):
         self, configuration: Configuration, logger: logging.Logger, counters: SyncCounters
     ) -> Iterator[Session]:
         settings = configuration.timescaledb
-        limit = configuration.max_db_connections or settings.parallel_chunks + 1
-        reader_count = max(1, min(settings.parallel_chunks, limit - 1))
+        reader_count = configuration.readers(self._sink.lanes)
+        breaker = circuit("primary", logger, counters)
         with ExitStack() as resources:
             catalog = resources.enter_context(_catalog_pool(configuration))
             readers = catalog
-            if limit > 1 or settings.replica_host:
+            if configuration.max_db_connections != 1 or settings.replica_host:
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
             registry = self._registry(configuration, catalog, logger, self._retry_seconds)
-            watcher = watcher_of(configuration, registry, logger)
-            if watcher is not None:
-                resources.enter_context(watcher)
+            lookout = Lookout(configuration, registry, logger)
+            watcher = resources.enter_context(watching(configuration, registry, logger, lookout, breaker))
             yield Session(
                 configuration=configuration,
                 registry=registry,
@@ -246,9 +248,12 @@ class SourceTimescaledb(Source):
                 replica=settings.replica_host is not None,
                 sink=self._sink,
                 logger=logger,
-                retry_seconds=self._retry_seconds,
+                lookout=lookout,
                 watcher=watcher,
                 counters=counters,
+                retry_seconds=self._retry_seconds,
+                breaker=breaker,
+                reader_breaker=circuit("replica", logger, counters) if settings.replica_host else breaker,
                 stop=self.stop,
             )
 
@@ -261,6 +266,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     plain = stream_states(other_states(states) if following else states)
     names = {stream_name(configured) for configured in catalog.streams}
     known = before.streams if before is not None else {}
+    session.lookout.recall({**plain, **{name: state.model_dump() for name, state in known.items()}})
     for name in sorted((set(plain) | set(known)) - names):
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
     requests, failed = yield from _requests(session, catalog, following=following, before=known)
@@ -275,6 +281,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
             failed.append(wanted.name)
             if not session.reachable():
                 session.stop.set()
+    failed += yield from read_chunk_events(session, catalog, plain)
     if failed:
         raise SyncIncomplete(failed)
 
@@ -292,6 +299,8 @@ def _requests(
     failed: list[QualifiedName] = []
     for configured in catalog.streams:
         name = stream_name(configured)
+        if name == CHUNK_EVENTS:
+            continue
         try:
             wanted = request(configured, relations, session.registry, following=following, before=before)
             requests.append(wanted)
@@ -372,15 +381,3 @@ def _failures_as_airbyte_knows_them() -> Iterator[None]:
         yield
     except ConnectorError as error:
         raise traced(error) from None
-
-
-def _json_file(path: str, what: str) -> Any:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a path given as text on the command line
-            return orjson.loads(file.read())
-    except OSError as error:
-        raise ConfigurationError(
-            f"The file of the {what} cannot be read: {error.strerror}.", detail=path
-        ) from None
-    except orjson.JSONDecodeError:
-        raise ConfigurationError(f"The file of the {what} is not valid JSON.", detail=path) from None

@@ -14,6 +14,7 @@ from airbyte_cdk.models.connector_metadata import ConnectorLanguage, MetadataFil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from source_timescaledb.airbyte.data_channel import JSONL, Medium
 from source_timescaledb.run import run
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,13 @@ def test_the_metadata_say_what_airbyte_wants_to_know() -> None:
         "${timescaledb.replica_host}",
     ]
     assert (ROOT / metadata()["icon"]).exists()
+
+
+def test_the_metadata_declare_the_data_channels_that_are_spoken() -> None:
+    declared = metadata()["connectorIPCOptions"]["dataChannel"]
+
+    assert set(declared["supportedTransport"]) == {medium.value for medium in Medium}
+    assert declared["supportedSerialization"] == [JSONL]
 
 
 @pytest.mark.parametrize("name", LOCKS)

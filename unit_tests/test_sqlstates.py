@@ -8,10 +8,12 @@ from psycopg import errors
 
 from source_timescaledb.errors import (
     ConfigurationError,
+    ConnectionsExhaustedError,
     ConnectorError,
     DefectError,
     FailureType,
     TransientError,
+    UnavailableError,
 )
 from source_timescaledb.sqlstates import VERDICTS, Verdict, connector_error, name, server_error, verdict
 
@@ -32,16 +34,16 @@ CODE = st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5)
         ("22021", ConfigurationError),
         ("0A000", ConfigurationError),
         ("TS101", ConfigurationError),
-        ("08006", TransientError),
+        ("08006", UnavailableError),
         ("53100", TransientError),
-        ("53300", TransientError),
+        ("53300", ConnectionsExhaustedError),
         ("53400", TransientError),
         ("55006", TransientError),
         ("55P03", TransientError),
         ("57014", TransientError),
-        ("57P01", TransientError),
-        ("57P02", TransientError),
-        ("57P03", TransientError),
+        ("57P01", UnavailableError),
+        ("57P02", UnavailableError),
+        ("57P03", UnavailableError),
         ("25P03", TransientError),
         ("40001", TransientError),
         ("40P01", TransientError),
@@ -49,6 +51,10 @@ CODE = st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5)
         ("22003", ConfigurationError),
         ("22012", ConfigurationError),
         ("42601", DefectError),
+        ("21000", ConfigurationError),
+        ("38001", ConfigurationError),
+        ("3B001", DefectError),
+        ("72000", TransientError),
         ("9ZZZZ", TransientError),
     ],
 )
@@ -88,12 +94,14 @@ def test_every_failure_that_somebody_has_to_mend_has_a_remedy(judged: Verdict) -
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (errors.OperationalError("canary"), TransientError),
-        (errors.ConnectionTimeout("canary"), TransientError),
-        (errors.InterfaceError("canary"), TransientError),
+        (errors.OperationalError("canary"), UnavailableError),
+        (errors.ConnectionTimeout("canary"), UnavailableError),
+        (errors.InterfaceError("canary"), UnavailableError),
         (errors.DataError("canary"), DefectError),
         (errors.ProgrammingError("canary"), DefectError),
         (errors.NotSupportedError("canary"), DefectError),
+        (errors.PipelineAborted("canary"), UnavailableError),
+        (psycopg.Error("canary"), DefectError),
         (errors.DeadlockDetected("canary"), TransientError),
         (errors.UndefinedTable("canary"), ConfigurationError),
     ],
@@ -105,6 +113,17 @@ def test_a_driver_error_is_judged_by_its_class_and_its_text_is_not_used(
 
     assert type(told) is kind
     assert "canary" not in f"{told} {told!r} {told.detail}"
+
+
+def test_every_error_of_the_servers_documentation_is_judged_by_the_table() -> None:
+    known = {
+        error.sqlstate
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, psycopg.Error) and isinstance(error.sqlstate, str)
+    }
+
+    assert len(known) > 200
+    assert [code for code in sorted(known) if code not in VERDICTS and code[:2] not in VERDICTS] == []
 
 
 @settings(deadline=None)

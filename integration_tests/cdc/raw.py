@@ -42,7 +42,7 @@ class RawLog:
     def __init__(self, database: Database, publication: str) -> None:
         self._database = database
         self._publication = publication
-        self._slot = f"raw_{database.name}"
+        self._slot = f"raw_{publication}_{database.name}"
         self._names: dict[int, str] = {}
         database.as_superuser().execute(
             "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [self._slot]
@@ -53,7 +53,7 @@ class RawLog:
         prefixes: dict[str, str] = dict(self._database.rows(_TABLES))
         told: dict[str, Told] = defaultdict(Told)
         depth = 0
-        for message in self._messages():
+        for message in self.messages():
             match message:
                 case Begin():
                     depth = 0
@@ -71,11 +71,16 @@ class RawLog:
                         told[name].bare["Truncate"] += 1
         return told
 
-    def _messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[Message]:
+        """The messages since the last call, as they come."""
+        return map(decode, self.payloads(proto_version="1"))
+
+    def payloads(self, **options: str) -> list[bytes]:
+        """The bytes of the messages since the last call, with options of pgoutput."""
+        wanted = {"publication_names": self._publication, "messages": "true", **options}
         rows = self._database.as_superuser().execute(
-            "SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL, 'proto_version', '1',"
-            " 'publication_names', %s, 'messages', 'true')",
-            [self._slot, self._publication],
+            "SELECT data FROM pg_logical_slot_get_binary_changes(%s, NULL, NULL, VARIADIC %s)",
+            [self._slot, [word for option in wanted.items() for word in option]],
             binary=True,
         )
-        return (decode(data) for (data,) in rows.fetchall())
+        return [data for (data,) in rows.fetchall()]

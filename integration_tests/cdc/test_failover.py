@@ -23,6 +23,7 @@ from testkit.connector import Connector
 from testkit.database import Database
 from testkit.proxy import Proxy
 from testkit.roots import Root
+from testkit.run import Result
 from testkit.server import Server, Standby
 
 TABLES = ("metrics", "events", "parts")
@@ -65,6 +66,10 @@ class Pair:
 
     def sync(self, acts: Acts | None = None) -> Ended:
         return self.followed.sync(*TABLES, acts=acts)
+
+    def run(self, workdir: Path) -> Result:
+        """Sync with the connector in a process of its own."""
+        return self.followed.run(workdir, *TABLES, config={"port": self.door.port})
 
     def promote(self) -> None:
         """Let the standby become a primary, with all that its own has written by now."""
@@ -146,13 +151,16 @@ def change(database: Database, number: int) -> None:
     )
 
 
-def test_fault_21_a_sync_goes_on_after_a_failover_to_a_standby_that_has_the_slot(synced: Pair) -> None:
+def test_fault_21_a_sync_goes_on_after_a_failover_to_a_standby_that_has_the_slot(
+    synced: Pair, tmp_path: Path
+) -> None:
     change(synced.followed.database, 5)
     there = synced.fail_over()
     change(there, 6)
 
-    ended = ending_well(synced.sync())
+    ended = synced.run(tmp_path)
 
+    assert ended.exit_code == 0, ended.errors
     synced.followed.database = there
     synced.followed.mirrors(*TABLES)
     assert len(ended.rows("events")) == 4

@@ -1,7 +1,6 @@
 """Faults of the network, the server and the connector while changes are followed: none of them costs a row.
 
-The numbers are those of the project's table of faults; the others of it are in `test_slot_faults`, `test_stopping`,
-`test_states`, the `test_sequences_...` and in the tests of the oracle.
+The numbers are those of the table of faults (`docs/faults.md`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Faults of the slot and of the server it belongs to: a change that cannot be had any more is never skipped in silence.
 
-The numbers are those of the project's table of faults.
+The numbers are those of the table of faults (`docs/faults.md`).
 """
 
 from __future__ import annotations
@@ -227,10 +227,18 @@ def test_fault_19_a_slot_that_the_server_has_given_up_names_the_setting(root: Ro
         lose = once(lambda: threads.submit(write_wal_until_lost, followed.database))
         ended = followed.run(tmp_path, *TABLES, at=[At("RECORD", 100, lose)], bytes_per_second=4_000_000)
         again = followed.run(tmp_path, *TABLES)
+        followed.method["invalid_cdc_cursor_position_behavior"] = "Re-sync data"
+        not_ours = followed.run(tmp_path, *TABLES)
+        followed.settings["manage_publication"] = "full"
+        followed.destinations.clear()
+        mended = followed.run(tmp_path, *TABLES)
 
-    for failed in (ended, again):
-        fails(failed, "config_error", "max_slot_wal_keep_size", "clear the state")
-    assert again.records == {}
+        for failed in (ended, again, not_ours):
+            fails(failed, "config_error", "max_slot_wal_keep_size", "clear the state")
+        assert (again.records, not_ours.records) == ({}, {})
+        assert mended.exit_code == 0
+        assert [line for line in mended.logs if "dropped to be made again" in line and "wal_removed" in line]
+        followed.mirrors("metrics", "parts")
 
 
 def test_fault_22_a_server_that_was_restored_to_the_past_is_refused(root: Root, tmp_path: Path) -> None:

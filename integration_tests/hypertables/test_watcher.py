@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,6 +115,21 @@ def test_a_chunk_is_found_at_once_when_somebody_tells_and_telling_twice_does_no_
     assert scene.said == []
 
 
+def test_it_ends_at_once_although_nothing_is_due_for_an_hour(scene: Scene) -> None:
+    with scene.watched(seconds=NEVER, listening=True):
+        until(lambda: is_waiting(scene.database))
+        (thread,) = [one for one in threading.enumerate() if one.name == "watcher"]
+
+    assert not thread.is_alive()
+
+
+def test_a_sync_that_is_over_soon_is_spared_the_connection(scene: Scene) -> None:
+    with scene.watched(seconds=NEVER, listening=True):
+        pass
+
+    assert scene.connections == 1
+
+
 def test_the_connection_is_opened_again_however_often_it_is_killed_and_looking_goes_on(scene: Scene) -> None:
     with scene.watched(seconds=0.2, listening=True) as watcher:
         for day in range(3):
@@ -140,7 +156,7 @@ def test_a_server_that_takes_no_connection_is_left_alone_longer_each_time_and_to
     with scene.watched(seconds=0.25, listening=True, refusals=4, **options) as watcher:
         until(lambda: watcher.newest(scene.id) == born)
 
-    assert pauses[:4] == [0.25, 0.5, 1, 2]
+    assert pauses[1:5] == [0.25, 0.5, 1, 2]
     assert scene.said == [
         "Looking for new chunks failed and is tried again; the sync goes on. The server is full.",
         "Looking for new chunks works again.",

@@ -123,16 +123,6 @@ def test_a_destination_that_pauses_holds_up_no_transaction_and_fills_no_memory(
     assert truth.parsed(ended.rows("metrics")) == truth.rows
 
 
-def test_readers_that_are_terminated_read_their_slices_again(load: Database) -> None:
-    acts = {("RECORD", at): lambda: terminate_readers(load) for at in (1, 20_000, 60_000, 110_000)}
-
-    ended = InProcess(load.config()).read(acts=acts)
-
-    assert ended.failure is None
-    assert any("57P01" in line or "was lost" in line for line in ended.logged)
-    assert_everything_once(load, ended)
-
-
 @pytest.mark.parametrize("fault", ["cut", "reset"])
 def test_a_connection_that_breaks_costs_no_row(load: Database, fault: str) -> None:
     address = load.cluster.address
@@ -159,22 +149,6 @@ def test_a_connection_cut_at_any_byte_costs_no_row(load: Database) -> None:
             assert truth.parsed(ended.rows("parts")) == truth.rows
 
 
-def test_a_network_that_swallows_everything_is_noticed_within_seconds_and_survived(
-    load: Database, tmp_path: Path
-) -> None:
-    address = load.cluster.address
-    with Proxy(address.host, address.port) as proxy:
-        connector = Connector(load.config(port=proxy.port), tmp_path)
-        swallow = At("RECORD", 1, lambda _run: proxy.blackhole())
-        noticed = At("LOG", 2, lambda _run: proxy.heal())
-
-        ended = connector.read(catalog_of(load), at=[swallow, noticed], timeout=30)
-
-    assert "the connection to the server was lost" in ended.logs[1]
-    assert ended.exit_code == 0
-    assert_everything_once(load, ended)
-
-
 def test_a_network_that_swallows_everything_for_good_is_one_transient_error(
     load: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,23 +169,6 @@ def test_a_network_that_swallows_everything_for_good_is_one_transient_error(
     assert error["failure_type"] == "transient_error"
     assert "public.metrics" in error["message"]
     assert ended.statuses[-2:] == [("public", "metrics", "INCOMPLETE"), ("public", "parts", "INCOMPLETE")]
-
-
-def test_a_server_that_crashes_and_comes_back_is_waited_for(
-    root: Root, fill_load: Callable[[Database], None]
-) -> None:
-    with Server(root) as server, server.database() as database:
-        fill_load(database)
-
-        def crash() -> None:
-            database.disconnect()
-            server.crash()
-            server.start()
-
-        ended = InProcess(database.config()).read(acts={("RECORD", 20_000): crash})
-
-        assert ended.failure is None
-        assert_everything_once(database, ended)
 
 
 def test_a_server_that_is_gone_for_good_is_one_transient_error(

@@ -49,6 +49,25 @@ _CDC_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     DELETED_AT: {"type": ["null", "string"]},
 }
 
+CHUNK_EVENTS: Final = QualifiedName(DEFAULT_NAMESPACE, "timescaledb_chunk_events")
+
+_TEXT: Final = {"type": ["null", "string"]}
+_NUMBER: Final = {"type": ["null", "number"], "airbyte_type": "integer"}
+CHUNK_EVENT_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
+    "event": _TEXT,
+    "hypertable_schema": _TEXT,
+    "hypertable": _TEXT,
+    "chunk_schema": _TEXT,
+    "chunk": _TEXT,
+    "chunk_id": _NUMBER,
+    "range_start": _TEXT,
+    "range_end": _TEXT,
+    "range_start_value": _NUMBER,
+    "range_end_value": _NUMBER,
+    "seen_at": _TEXT,
+    "lsn": _NUMBER,
+}
+
 _ORDERED_TYPES: Final = frozenset(
     (
         *("int2", "int4", "int8", "oid", "numeric", "float4", "float8", "money"),
@@ -103,11 +122,30 @@ def airbyte_catalog(registry: Registry, configuration: Configuration) -> Airbyte
     """The catalog `discover` prints."""
     metadata = configuration.timescaledb.emit_chunk_metadata
     following = configuration.cdc is not None
-    return AirbyteCatalog(
-        streams=[
-            _stream(relation, metadata=metadata, followed=following and relation.followable)
-            for relation in offered(registry, configuration)
-        ]
+    streams = [
+        _stream(relation, metadata=metadata, followed=following and relation.followable)
+        for relation in offered(registry, configuration)
+        if relation.name != CHUNK_EVENTS
+    ]
+    if configuration.timescaledb.chunk_events and registry.server.extension is not None:
+        streams.append(_chunk_events())
+    return AirbyteCatalog(streams=streams)
+
+
+def _chunk_events() -> AirbyteStream:
+    """The stream of what becomes of chunks (`airbyte.chunk_events`)."""
+    return AirbyteStream(
+        name=CHUNK_EVENTS.name,
+        namespace=CHUNK_EVENTS.schema,
+        json_schema={
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "object",
+            "properties": {name: dict(schema) for name, schema in CHUNK_EVENT_SCHEMAS.items()},
+        },
+        supported_sync_modes=[SyncMode.full_refresh, SyncMode.incremental],
+        source_defined_cursor=True,
+        default_cursor_field=["seen_at"],
+        is_resumable=False,
     )
 
 

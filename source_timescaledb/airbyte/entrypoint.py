@@ -19,7 +19,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from types import FrameType
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteMessageSerializer, Connect
 from airbyte_cdk.sources.connector_state_manager import HashableStreamDescriptor
 from airbyte_cdk.sources.source import Source
 
+from source_timescaledb.airbyte.data_channel import Channel
 from source_timescaledb.airbyte.logs import tell_events_singly
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace
 from source_timescaledb.airbyte.sink import write_out
@@ -53,16 +54,18 @@ class TimescaledbEntrypoint(AirbyteEntrypoint):
         """`config.reading` says what is wrong, better than a schema validator."""
 
 
-def launch(source: Source, arguments: list[str], stop: threading.Event) -> int:
+def launch(source: Source, arguments: list[str], stop: threading.Event, channel: Channel) -> int:
     """Run one command; the exit status. Ends the process by the signal that stopped it, if one did."""
     entrypoint = TimescaledbEntrypoint(source)
     parsed = entrypoint.parse_args(arguments)
     tell_events_singly()
     logging.raiseExceptions = False  # a line that nobody reads any more is no reason for a traceback
-    with redirect_stdout(sys.stderr), _orderly_end(stop, when=parsed.command == "read"):
+    reads = parsed.command == "read"
+    with redirect_stdout(sys.stderr), _orderly_end(stop, when=reads):
         try:
-            for line in entrypoint.run(parsed):
-                write_out([f"{line}\n".encode()])
+            with channel.opened(stop.is_set) if reads else nullcontext():
+                for line in entrypoint.run(parsed):
+                    channel.tell(line)
         except SyncIncomplete:
             return FAILED
         except BrokenPipeError:

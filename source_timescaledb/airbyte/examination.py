@@ -15,6 +15,7 @@ import psycopg
 from airbyte_cdk.models import ConfiguredAirbyteCatalog
 
 from source_timescaledb.airbyte.catalog import (
+    CHUNK_EVENTS,
     Mode,
     StreamRequest,
     aim_of,
@@ -136,7 +137,15 @@ def examine(
         "Examining the server",
     )
     chosen = given.catalog is not None
-    findings = diagnose(registry, demand.relations, probes, demand.aim, demand.before, chosen=chosen)
+    findings = diagnose(
+        registry,
+        demand.relations,
+        probes,
+        demand.aim,
+        demand.before,
+        chosen=chosen,
+        tiered_chunks=configuration.timescaledb.tiered_chunks,
+    )
     findings = [*findings, *demand.findings, *_replica(configuration, registry)]
     return Examination(ordered(findings), configuration, registry, demand.aim)
 
@@ -166,6 +175,8 @@ def _requests(
     with demand.noting(Topic.STREAMS):
         check_catalog(catalog)
     for configured in catalog.streams:
+        if stream_name(configured) == CHUNK_EVENTS:
+            continue
         with demand.noting(Topic.STREAMS):
             requests.append(
                 request(configured, demand.relations, registry, following=following, before=known)
@@ -181,6 +192,8 @@ def _read_states(demand: _Demand, registry: Registry, given: Given, *, following
             demand.before = followed_states(states, identity)
         plain = stream_states(other_states(states) if following else states)
     for name, blob in plain.items():
+        if name == CHUNK_EVENTS:  # it has a state of its own form
+            continue
         with demand.noting(Topic.STATE):
             decode(name, blob, identity)
     known = {*plain, *(demand.before.streams if demand.before is not None else ())}

@@ -49,12 +49,14 @@ from source_timescaledb.airbyte.stream_progress import (
     tell_displaced,
     tell_ends,
 )
+from source_timescaledb.airbyte.tiered import read_tiered, tell_tiered
 from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
 from source_timescaledb.cdc.followed import cdc_fields
 from source_timescaledb.cdc.lines import Batch
 from source_timescaledb.cdc.routing import Router
+from source_timescaledb.cdc.sightings import Moment
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.config.replication import LsnCommitBehaviour
 from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
@@ -179,6 +181,7 @@ class Following:
                 yield from self._tell(open_=True)
             else:
                 ends += 1
+        yield from read_tiered(self._session, self._streams, self._drain, self._read_stream)
         audit = Audit(self._session, self._streams, self._drain, self._read_stream, self._ground.barrier)
         yield from audit.messages()
         yield from self._tell(open_=False)
@@ -190,6 +193,7 @@ class Following:
         )
         for stream in self._streams:
             tell_displaced(self._session, stream)
+            tell_tiered(self._session, stream.request)
         if ground.publish_chunks({oid for stream in self._streams for oid in stream.opening.begun}):
             ground.barrier()
 
@@ -215,6 +219,7 @@ class Following:
             LiveLookup(session.ask),
             position=start,
             truncation_fails=session.configuration.timescaledb.truncated_tables is OnVanishedRows.FAIL,
+            sightings=session.sightings,
         )
 
     def _drain(self) -> Emission:
@@ -246,7 +251,8 @@ class Following:
         assert self._changes is not None
         self._lag.measure(self._changes)
         if batch.records:
-            yield from self._session.sink.write([batch.lines])
+            counted_by = self._session.counted_by(stream.name for stream in self._streams)
+            yield from self._session.sink.write_in_order(batch.lines, counted_by)
             for stream in self._streams:
                 yield from stream.count_changes()
             if self._session.clock() - self._last_state_at >= STATE_SECONDS and self._rests():
@@ -280,6 +286,7 @@ class Following:
         if born:
             self._ground.publish_chunks()
             self._ground.barrier()
+            self._session.sightings.date_listed(Moment(self._clock.value, self._utc_now()))
         return any(stream.readable for stream in self._streams)
 
     def _is_late(self) -> bool:
@@ -320,6 +327,7 @@ class Following:
             patience=session.patience,
             counters=stream.counters,
             accepts=lambda snapshot: self._ground.skipped.accept(Snapshot.parse(snapshot)),
+            tell_aside=session.tell_aside,
         )
         try:
             with Crew(plan, orders, session.readers, session.clock, resting) as crew:
@@ -330,7 +338,7 @@ class Following:
 
     def _emit_slice(self, crew: Crew, stream: StreamProgress, result: Result) -> Emission:
         rows = result.rows
-        yield from self._session.sink.write(rows.pieces())
+        yield from self._session.sink.write(rows.pieces(), self._session.counted_by([stream.name]))
         yield from stream.count(rows.rows, rows.size)
         rows.close()
         stream.torn = isinstance(result, Overflow)
@@ -339,12 +347,14 @@ class Following:
             stream.followed.coverage.add(result.slice, result.snapshot)
             yield from stream.estimates.confirm(result.slice)
 
+    def _utc_now(self) -> str:
+        return self._session.now().astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
     def _line_format(self, stream: StreamProgress) -> LineFormat:
         """The format of a slice, at the next time of the clock; asked for by readers, who are many."""
         with self._clock_lock:
             clock = self._clock.tick()
-        now = self._session.now().astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        tail = stream.followed.separator + cdc_fields(clock, now)
+        tail = stream.followed.separator + cdc_fields(clock, self._utc_now())
         return LineFormat(stream.name, now_milliseconds(), tail)
 
     def _tell(self, *, open_: bool) -> Emission:
@@ -362,7 +372,7 @@ class Following:
                 clock=self._clock.value,
                 open=open_ or any(stream.uncounted for stream in self._streams),
             ),
-            {stream.name: stream.state(self._ground.marks) for stream in self._streams},
+            {one.name: one.state(self._ground.marks, self._session.lookout) for one in self._streams},
         )
         self._last_state = states
         self._lag.measure(changes, last=not open_)

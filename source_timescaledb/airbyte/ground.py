@@ -14,6 +14,7 @@ the publication was seen, the same one, after everything that the state says was
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,10 +24,12 @@ from typing import Final, TypeVar
 from typing_extensions import Self
 
 from source_timescaledb.airbyte.catalog import StreamRequest, aim_of
+from source_timescaledb.airbyte.healing import decode_to, drop_if_given_up, proven_start
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Skipped
 from source_timescaledb.config.replication import Cdc, InvalidPositionBehaviour
+from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.health.facts import ReplicationFacts
 from source_timescaledb.health.finding import Topic, raise_first
 from source_timescaledb.health.preparation import (
@@ -46,7 +49,7 @@ from source_timescaledb.postgres.connection import Session as Purpose
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.publication import Publication, PublicationMarks
 from source_timescaledb.postgres.replication import ReplicationStream
-from source_timescaledb.postgres.slot import ChangesGoneError
+from source_timescaledb.postgres.slot import ChangesGoneError, drop_slot, read_slot
 from source_timescaledb.postgres.timeline import WalPoint, check_unmoved
 from source_timescaledb.state.codec import FollowedStates
 
@@ -85,6 +88,8 @@ class Ground:
         self._aim = aim_of(requests, cdc, session.configuration.timescaledb, session.registry.server)
         self._writing = ReaderPool(settings, 1, purpose="fences", session=Purpose.WRITING)
         self._log = ExitStack()
+        self._made = False
+        """Whether this sync has made the slot."""
         self._publication: Publication | None = None
         self._marks: PublicationMarks | None = None
 
@@ -115,8 +120,13 @@ class Ground:
                 "The server has no longer the changes since the last sync: all streams are read again, as configured."
             )
             self.before = None
+            self._clear_away()
             self.timeline = self._prepare_slot(None)
-        return self._start(clock)
+        if not self._made:
+            return self._start(clock)
+        return proven_start(
+            lambda: self._start(clock), self._try_out, self._make_slot_again, self._session.logger
+        )
 
     def publish_chunks(self, begun: Container[int] = ()) -> bool:
         """Add the chunks that are missing in the publication; whether there were any, and a barrier is due.
@@ -179,21 +189,22 @@ class Ground:
 
         def attempt() -> ReplicationStream:
             connection = open_connection(self._settings, "changes", Purpose.REPLICATION)
-            try:
-                check_unmoved(connection, self.timeline)
-                check_slot(connection, self.cdc.replication_slot, here)
-            except BaseException:
-                connection.close()
-                raise
-            log = ReplicationStream(
-                connection,
-                self.cdc.replication_slot,
-                [self.cdc.publication],
-                start=start,
-                acknowledged=acknowledged,
-                clock=self._session.clock,
-            )
-            return self._log.enter_context(log)
+            with self._writing.watched(connection):
+                try:
+                    check_unmoved(connection, self.timeline)
+                    check_slot(connection, self.cdc.replication_slot, here)
+                except BaseException:
+                    connection.close()
+                    raise
+                log = ReplicationStream(
+                    connection,
+                    self.cdc.replication_slot,
+                    [self.cdc.publication],
+                    start=start,
+                    acknowledged=acknowledged,
+                    clock=self._session.clock,
+                )
+                return self._log.enter_context(log)
 
         return self._session.patience(self._session.pause).keep_trying(attempt, "Following changes")
 
@@ -252,6 +263,31 @@ class Ground:
     def _kept(self) -> WalPoint | None:
         return None if self.before is None else kept_point(self.before.position)
 
+    def _clear_away(self) -> None:
+        """Drop the slot if nobody can ever read it again and it is ours to make another."""
+        session, name = self._session, self.cdc.replication_slot
+        if session.configuration.timescaledb.manage_publication is ManagePublication.FULL:
+            self._write(
+                lambda connection: drop_if_given_up(connection, name, session.logger),
+                f"Dropping the replication slot {name}",
+            )
+
+    def _try_out(self, start: Lsn) -> None:
+        """Decode a slot that this sync has made, once, to now; nothing was read yet. Raises ConnectorError."""
+        fence, session = secrets.token_hex(8), self._session
+        self.fence(fence)
+        session.patience(session.pause).keep_trying(
+            lambda: decode_to(self.open_log(start), fence.encode(), lambda: session.pause(0)),
+            f"Trying the replication slot {self.cdc.replication_slot} out",
+        )
+        self._log.close()
+
+    def _make_slot_again(self) -> None:
+        name = self.cdc.replication_slot
+        self._log.close()
+        self._write(lambda connection: drop_slot(connection, name), f"Dropping the replication slot {name}")
+        self.timeline = self._prepare_slot(None)
+
     def _prepare_slot(self, kept: WalPoint | None) -> int:
         session = self._session
         manage = session.configuration.timescaledb.manage_publication
@@ -259,8 +295,9 @@ class Ground:
         def attempt() -> WalPoint:
             replication = open_connection(self._settings, "slot", Purpose.REPLICATION)
             try:
-                with self._writing.connection() as watching:
-                    return prepare_slot(
+                with self._writing.watched(replication), self._writing.connection() as watching:
+                    absent = read_slot(watching, self.cdc.replication_slot) is None
+                    stands = prepare_slot(
                         replication,
                         watching,
                         self.cdc,
@@ -270,6 +307,8 @@ class Ground:
                         clock=session.clock,
                         sleep=session.pause,
                     )
+                    self._made = absent
+                    return stands
             finally:
                 replication.close()
 

@@ -14,7 +14,8 @@ from psycopg import sql
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.estimates import ask_statistics
 from source_timescaledb.airbyte.session import Session
-from source_timescaledb.config.timescaledb import SnapshotOrder
+from source_timescaledb.config.timescaledb import SnapshotOrder, TieredChunks
+from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import box_is_nameable, within
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Span
 from source_timescaledb.hypertables.registry import check_columns, read_chunks
@@ -58,8 +59,9 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
     if request.mode is Mode.CURSOR:
         assert request.cursor is not None
         field, position = request.cursor, before.cursor if before else None
+        asked = [] if _may_be_highest_in_tiered_storage(session, relation, field) else chunks
         cursor = session.ask(
-            lambda connection: open_range(connection, relation, field, chunks, position),
+            lambda connection: open_range(connection, relation, field, asked, position),
             f"Looking for the highest {request.cursor} of {name}",
         )
     plan = _plan(session, request, chunks, cursor, before.progress if before else None)
@@ -72,9 +74,21 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
             session.registry.server.version_number,
             _condition(session, request, cursor, plan),
             metadata=request.metadata,
+            tiered=session.configuration.timescaledb.tiered_chunks is TieredChunks.READ,
         ),
         cursor=cursor,
         statistics=ask_statistics(session, relation, chunks),
+    )
+
+
+def _may_be_highest_in_tiered_storage(session: Session, relation: Relation, cursor: str) -> bool:
+    """Whether the whole hypertable must be asked for its highest value: old chunks are in tiered storage, by time."""
+    hypertable = relation.hypertable
+    return (
+        hypertable is not None
+        and relation.tiered
+        and hypertable.time.column != cursor
+        and session.configuration.timescaledb.tiered_chunks is TieredChunks.READ
     )
 
 
@@ -101,6 +115,8 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
             "%s was recreated since the last sync: it is read from the start.", request.name
         )
         before = None
+    if before is not None and before.complete and _has_moved(relation, before):
+        _tell_moved(session, relation)
     chunks = list_chunks(session, request)
     complete = before is not None and before.complete and relation.hypertable is None
     plan = None if complete else _plan(session, request, chunks, None, before.progress if before else None)
@@ -119,6 +135,27 @@ def open_followed(session: Session, request: StreamRequest, before: FollowedStat
     )
 
 
+def _has_moved(relation: Relation, before: FollowedState) -> bool:
+    """Whether the rows lay in a plain table when they were read, and lie in chunks now."""
+    return relation.hypertable is not None and not isinstance(before.progress, ChunkProgress)
+
+
+def _tell_moved(session: Session, relation: Relation) -> None:
+    """Chunks that are not known are read, whether their rows are new or were moved there.
+
+    Raises ConfigurationError where there is no key by which a destination finds them to be the same.
+    """
+    if not relation.key:
+        raise ConfigurationError(
+            f"{relation.name} has become a hypertable since the last sync and has no key: a destination could not tell "
+            "the rows that were moved into chunks from new ones.",
+            remedy="Refresh the stream with its data cleared.",
+        )
+    session.logger.warning(
+        "%s has become a hypertable since the last sync: it is read from the start.", relation.name
+    )
+
+
 def _begun(plan: Plan | None, chunks: list[Chunk], before: FollowedState | None) -> frozenset[int]:
     if before is None or not isinstance(before.progress, ChunkProgress) or not isinstance(plan, ChunkPlan):
         return frozenset()
@@ -129,13 +166,20 @@ def _begun(plan: Plan | None, chunks: list[Chunk], before: FollowedState | None)
 def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
     """The chunks of a stream that is read by chunk, with ids greater than `after`; none for any other.
 
-    Chunks in object storage are left out, with a warning. The columns are as they were when the relation was read: a
+    The one in tiered storage is left out (`airbyte.tiered`). The columns are as they were when the relation was read: a
     change after that rewrites the chunks, and shows. Raises ConnectorError.
     """
+    by_chunk = request.relation.divisible and session.configuration.timescaledb.chunk_by_chunk
+    return (
+        [chunk for chunk in all_chunks(session, request, after=after) if not chunk.tiered] if by_chunk else []
+    )
+
+
+def all_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> list[Chunk]:
+    """The same, however the stream is read, and with the one in tiered storage. Raises ConnectorError."""
     relation = request.relation
     hypertable, extension = relation.hypertable, session.extension
-    by_chunk = relation.divisible and session.configuration.timescaledb.chunk_by_chunk
-    if hypertable is None or extension is None or not by_chunk:
+    if hypertable is None or extension is None:
         return []
 
     def listing(connection: Connection) -> list[Chunk]:
@@ -143,10 +187,7 @@ def list_chunks(session: Session, request: StreamRequest, *, after: int = 0) -> 
         check_columns(connection, relation, request.columns)
         return found
 
-    chunks = session.ask(listing, f"Listing the chunks of {request.name}")
-    if any(chunk.tiered for chunk in chunks):
-        session.logger.warning("Rows of %s in tiered storage are not read.", request.name)
-    return [chunk for chunk in chunks if not chunk.tiered]
+    return session.ask(listing, f"Listing the chunks of {request.name}")
 
 
 def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> int:
@@ -154,7 +195,10 @@ def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> in
 
     Raises ConnectorError.
     """
-    born = plan.extend(list_chunks(session, request, after=plan.last_chunk))
+    listed = list_chunks(session, request, after=plan.last_chunk)
+    for chunk in listed:
+        session.sightings.listed(chunk.id)
+    born = plan.extend(listed)
     if born:
         session.logger.info("%s: %d new chunks join the sync.", request.name, born)
     if plan.bereft and (heirs := plan.adopt(list_chunks(session, request))):

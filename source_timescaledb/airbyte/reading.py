@@ -19,13 +19,15 @@ from source_timescaledb.airbyte.estimates import Estimates
 from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_state, stream_status
 from source_timescaledb.airbyte.opening import Opening, join_chunks, open_stream, usable_state
 from source_timescaledb.airbyte.session import Session, Stopped
+from source_timescaledb.airbyte.tiered import tell_tiered, tiered_plan
 from source_timescaledb.errors import ConnectorError
 from source_timescaledb.snapshot.attempt import Orders
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Result
 from source_timescaledb.snapshot.cursor import closed
 from source_timescaledb.snapshot.held import LineFormat
-from source_timescaledb.snapshot.plan import WholePlan
+from source_timescaledb.snapshot.plan import Plan, WholePlan
+from source_timescaledb.snapshot.tiered import TieredPlan
 from source_timescaledb.state.codec import encode
 from source_timescaledb.state.model import StreamState
 
@@ -83,13 +85,14 @@ class StreamReading:
             yield stream_state(self._request.name, encode(self._before), 0)
             return True
         self._opening = opening = open_stream(self._session, self._request, self._before)
+        tell_tiered(self._session, self._request)
         estimates = self._estimates = Estimates(
             self._request.name, opening.plan, opening.statistics, self._counters, self._session.clock
         )
         yield from estimates.now()
         yield from self._read_slices(opening)
+        complete = opening.plan.exhausted and (yield from self._read_tiered(opening))
         yield from estimates.now()
-        complete = opening.plan.exhausted
         yield self._state(opening, complete=complete)
         if opening.plan.pace.raised:
             self._session.logger.warning(
@@ -106,35 +109,45 @@ class StreamReading:
     def _read_slices(self, opening: Opening) -> Iterator[AirbyteMessage]:
         """Read until the plan is exhausted and no chunk was born meanwhile."""
         while not self._session.stop.is_set():
-            with self._crew(
-                opening
-            ) as crew:  # it rests as soon as a chunk is born, which then joins the plan
-                for result in crew.results(self._session.stop.is_set):
-                    yield from self._emit(crew, opening, result)
+            yield from self._read_by(opening.plan, opening)
             if not self._extended(opening):
                 break
 
-    def _crew(self, opening: Opening) -> Crew:
+    def _read_by(self, plan: Plan, opening: Opening) -> Iterator[AirbyteMessage]:
+        """Read until the plan is exhausted, or a chunk is born, which then joins it."""
+        with self._crew(plan, opening) as crew:
+            for result in crew.results(self._session.stop.is_set):
+                yield from self._emit(crew, opening, result)
+
+    def _read_tiered(self, opening: Opening) -> Messages:
+        """Read what is in tiered storage, which comes last; whether nothing of it is left."""
+        plan = tiered_plan(self._session, self._request, opening.plan)
+        if plan is None:
+            return True
+        yield self._state(opening, complete=False)
+        yield from self._read_by(plan, opening)
+        return plan.exhausted
+
+    def _crew(self, plan: Plan, opening: Opening) -> Crew:
         session = self._session
-        alone = isinstance(opening.plan, WholePlan)
+        alone = isinstance(plan, (WholePlan, TieredPlan))
         orders = Orders(
             selection=opening.selection,
             extension=session.extension,
             line_format=lambda: LineFormat(self._request.name, now_milliseconds()),
             fetch_rows=session.configuration.timescaledb.fetch_rows,
             readers=1 if alone else session.reader_count,
-            patience=session.patience,
+            patience=session.reader_patience,
             counters=self._counters,
+            tell_aside=session.tell_aside,
         )
-        return Crew(
-            opening.plan, orders, session.readers, session.clock, resting=session.births([opening.plan])
-        )
+        return Crew(plan, orders, session.readers, session.clock, resting=session.births([plan]))
 
     def _emit(self, crew: Crew, opening: Opening, result: Result) -> Iterator[AirbyteMessage]:
         rows = result.rows
         if rows.rows and not self._counters.rows:
             yield stream_status(self._request.name, AirbyteStreamStatus.RUNNING)
-        yield from self._session.sink.write(rows.pieces())
+        yield from self._session.sink.write(rows.pieces(), [self._request.name])
         self._counters.rows += rows.rows
         self._counters.size += rows.size
         self._unreported += rows.rows
@@ -166,6 +179,7 @@ class StreamReading:
             complete=complete,
             progress=None if complete else opening.plan.progress,
             cursor=closed(position) if position and complete else position,
+            seen=self._session.lookout.seen(self._request.relation),
         )
         count, self._unreported = self._unreported, 0
         self._last_state = self._session.clock()

@@ -9,6 +9,8 @@ The bytes go past Python's own buffer, straight to the descriptor: `io.BufferedW
 a pipe that a signal has cut short (seen on 3.11.7: ten SIGTERMs with a handler cost 300 KB out of 24 MB, in nine runs
 of ten), and a signal is how a sync is told to stop.
 
+Records may go to the destination over sockets instead (`airbyte.data_channel`).
+
 Run inside a test harness that reads messages from `Source.read` instead of stdout (airbyte-cdk's `EntrypointWrapper`,
 PyAirbyte's in-process mode), there is no sink: `ObjectSink` then turns the same bytes into messages.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -30,21 +32,49 @@ from airbyte_protocol_dataclasses.models import (
     Reason,
 )
 
+from source_timescaledb.hypertables.model import QualifiedName
+
 
 class RecordSink(Protocol):
-    """Takes record lines; what it returns is to be yielded from `Source.read`."""
+    """Takes record lines; what it returns is to be yielded from `Source.read`.
 
-    def write(self, pieces: Iterable[bytes]) -> Iterator[AirbyteMessage]:
-        """Emit whole lines."""
+    `counted_by` names the streams that the lines are of; it is empty where the GLOBAL STATE counts them.
+    """
+
+    @property
+    def lanes(self) -> int:
+        """How many writers take records at the same time."""
+
+    def write(
+        self, pieces: Iterable[bytes], counted_by: Sequence[QualifiedName] = ()
+    ) -> Iterator[AirbyteMessage]:
+        """Emit whole lines, in any order with other lines since the last STATE."""
+
+    def write_in_order(
+        self, lines: bytes, counted_by: Sequence[QualifiedName] = ()
+    ) -> Iterator[AirbyteMessage]:
+        """Emit whole lines after all that were written in order before."""
 
 
 class ByteSink:
     """Writes lines to the real stdout. Raises BrokenPipeError when nobody reads it any more."""
 
-    def write(self, pieces: Iterable[bytes]) -> Iterator[AirbyteMessage]:
+    lanes = 1
+
+    def write(
+        self,
+        pieces: Iterable[bytes],
+        counted_by: Sequence[QualifiedName] = (),  # noqa: ARG002 - the protocol's: a STATE counts what is before it
+    ) -> Iterator[AirbyteMessage]:
         """Emit whole lines after everything that was printed before."""
         write_out(pieces)
         return iter(())
+
+    def write_in_order(
+        self, lines: bytes, counted_by: Sequence[QualifiedName] = ()
+    ) -> Iterator[AirbyteMessage]:
+        """The same: there is only one order."""
+        return self.write([lines], counted_by)
 
 
 def write_out(pieces: Iterable[bytes]) -> None:
@@ -65,11 +95,23 @@ def write_out(pieces: Iterable[bytes]) -> None:
 class ObjectSink:
     """Yields a message for each line."""
 
-    def write(self, pieces: Iterable[bytes]) -> Iterator[AirbyteMessage]:
+    lanes = 1
+
+    def write(
+        self,
+        pieces: Iterable[bytes],
+        counted_by: Sequence[QualifiedName] = (),  # noqa: ARG002 - as above
+    ) -> Iterator[AirbyteMessage]:
         """Parse the lines back."""
         for piece in pieces:
             for line in piece.splitlines():
                 yield _message(orjson.loads(line)["record"])
+
+    def write_in_order(
+        self, lines: bytes, counted_by: Sequence[QualifiedName] = ()
+    ) -> Iterator[AirbyteMessage]:
+        """The same."""
+        return self.write([lines], counted_by)
 
 
 def _message(record: dict[str, Any]) -> AirbyteMessage:

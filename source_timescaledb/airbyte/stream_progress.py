@@ -11,6 +11,7 @@ from source_timescaledb.airbyte.estimates import Estimates
 from source_timescaledb.airbyte.messages import stream_status
 from source_timescaledb.airbyte.opening import FollowedOpening, open_followed
 from source_timescaledb.airbyte.session import Session
+from source_timescaledb.airbyte.watching import Lookout
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.ledger import Ledger
@@ -37,6 +38,8 @@ class StreamProgress:
         self.request = request
         self.opening = opening
         self.followed = followed
+        self.tiered = False
+        """Whether the rows in tiered storage have been read."""
         self.failed: ConnectorError | None = None
         self.running = False
         self.torn = False
@@ -77,7 +80,7 @@ class StreamProgress:
         """Whether rows were told that no state can count."""
         return self.torn or self.amending
 
-    def state(self, marks: PublicationMarks) -> FollowedState:
+    def state(self, marks: PublicationMarks, lookout: Lookout) -> FollowedState:
         """What a later process needs of it."""
         plan, ledger = self.opening.plan, self.followed.ledger
         return FollowedState(
@@ -86,7 +89,9 @@ class StreamProgress:
             progress=plan.progress if plan is not None else None,
             entry=marks.entries.get(self.request.relation.oid, 0),
             exposed=self.followed.coverage.exposed,
+            tiered=self.tiered,
             audit=ledger.state if ledger is not None else None,
+            seen=lookout.seen(self.request.relation),
         )
 
 
@@ -117,7 +122,9 @@ def open_streams(
             _ledger(request, known) if request.name in compressing else None,
             counters=session.counters.stream(request.name),
         )
-        streams.append(StreamProgress(request, opening, followed, session.clock))
+        stream = StreamProgress(request, opening, followed, session.clock)
+        stream.tiered = known is not None and known.relation == request.relation.oid and known.tiered
+        streams.append(stream)
     return streams
 
 

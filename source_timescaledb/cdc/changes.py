@@ -39,8 +39,10 @@ from source_timescaledb.cdc.keys import keys_ahead
 from source_timescaledb.cdc.ledger import Ledger
 from source_timescaledb.cdc.lines import Batch, Lines, line_of
 from source_timescaledb.cdc.routing import Route, Router
+from source_timescaledb.cdc.sightings import Moment, Sightings
 from source_timescaledb.cdc.unsent import Lookup, Wanted, completed
 from source_timescaledb.errors import ConfigurationError
+from source_timescaledb.hypertables.chunk_events import Fate
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.decoder import decode
 from source_timescaledb.pgoutput.inserts import FRAME_BYTES
@@ -124,12 +126,14 @@ class Changes:
         *,
         position: Lsn,
         truncation_fails: bool,
+        sightings: Sightings | None = None,
     ) -> None:
         self.source = source
         self.position = position
         self._router = router
         self._clock = clock
         self._truncation_fails = truncation_fails
+        self.sightings = sightings or Sightings()
         self._messages: Sequence[bytes] = ()
         self._at = 0
         self._transaction = _Transaction()
@@ -246,6 +250,8 @@ class Changes:
         if route is None or not self._transaction.markers.inside:
             return route
         route.owner.stream.counters.marked += rows
+        fate = Fate.DECOMPRESSED if self._transaction.markers.decompressing else Fate.COMPRESSED
+        self.sightings.formed(route.owner.chunk, fate)
         return None
 
     def _is_inserted_news(self, route: Route, message: bytes, after: int) -> bool:
@@ -277,7 +283,8 @@ class Changes:
             case Commit() as commit:
                 return self._commit(commit)
             case Relation() as relation:
-                self._router.describe(relation, self._transaction.xid)
+                owner = self._router.describe(relation, self._transaction.xid)
+                self.sightings.sighted(owner, max(self._clock.value, start - 1))
             case Update() as update:
                 self._update(update, message[_OID], start)
             case Delete() as delete:
@@ -293,6 +300,7 @@ class Changes:
         committed_at = utc_text(begin.commit_time)
         self._transaction = _Transaction(begin.xid, committed_at, after_clock(committed_at) + RECORD_END)
         self.commit_time = begin.commit_time
+        self.sightings.commit = Moment(begin.final_lsn, committed_at)
         self.in_transaction, self._divided = True, False
 
     def _commit(self, commit: Commit) -> bool:

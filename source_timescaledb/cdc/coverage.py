@@ -35,11 +35,11 @@ from enum import Enum
 from source_timescaledb.cdc.keys import Placement
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.hypertables.model import EVERYTHING, OPEN_ABOVE, Span
+from source_timescaledb.hypertables.spans import subtract_all
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.key_plan import KeyPlan
 from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice
-from source_timescaledb.snapshot.spans import subtract_all
 from source_timescaledb.state.model import Key
 
 Placing = Callable[[tuple[Key, ...]], Placement]

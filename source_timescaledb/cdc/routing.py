@@ -227,11 +227,15 @@ class Router:
     """Remembered for chunks that are dropped while the stream still tells of them."""
     _types: dict[int, PgType] = field(default_factory=dict)
 
-    def describe(self, relation: messages.Relation, xid: int) -> None:
-        """Take note of a Relation message of a transaction. Raises ConnectorError if its rows can be given to nobody."""
+    def describe(self, relation: messages.Relation, xid: int) -> Owner | None:
+        """Take note of a Relation message of a transaction; whose it is.
+
+        Raises ConnectorError if its rows can be given to nobody.
+        """
         owner = self._owner(relation, xid)
         route = None if owner is None else self._route(owner, relation)
         self._routes[relation.oid.to_bytes(4, "big")] = route
+        return owner
 
     def route(self, oid: bytes) -> Route | None:
         """The route of a relation, by the four bytes of its oid; None where nobody follows it.

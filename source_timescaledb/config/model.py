@@ -133,3 +133,14 @@ class Configuration(Section):
                 return cdc
             case _:
                 return None
+
+    def readers(self, writers: int) -> int:
+        """How many readers a sync has where so many writers take records at the same time.
+
+        That is `parallel_chunks`; where it is left to us, one for each writer at least, as in Airbyte's own database
+        sources. One of `max_db_connections` is the catalog's; if there is but one, they share it.
+        """
+        asked = self.timescaledb.parallel_chunks
+        left_to_us = "parallel_chunks" not in self.timescaledb.model_fields_set
+        wanted = max(asked, writers) if left_to_us else asked
+        return wanted if self.max_db_connections is None else max(1, min(wanted, self.max_db_connections - 1))

@@ -36,6 +36,13 @@ class OnVanishedRows(str, Enum):
     FAIL = "fail"
 
 
+class TieredChunks(str, Enum):
+    """What to do with rows in object storage."""
+
+    SKIP = "skip"
+    READ = "read"
+
+
 class StateMode(str, Enum):
     """In which of the protocol's two shapes CDC keeps its state."""
 
@@ -176,6 +183,13 @@ class Timescaledb(Section):
         default=SnapshotOrder.OLDEST_FIRST,
         title="Order of the first load",
         description="Whether the first load reads the oldest or the newest chunks first.",
+    )
+    tiered_chunks: TieredChunks = Field(
+        default=TieredChunks.SKIP,
+        title="Rows in tiered storage",
+        description="What to do with rows of a hypertable that were moved to object storage (OSM). skip: leave them "
+        "out, with a warning. read: read them too, after all other chunks and through the hypertable, which takes as "
+        "long as it takes. They are in the first load only: what is in object storage does not change.",
     )
     truncated_tables: OnVanishedRows = Field(
         default=OnVanishedRows.WARN,

@@ -12,6 +12,7 @@ from typing import Final
 
 from psycopg import sql
 
+from source_timescaledb.config.timescaledb import TieredChunks
 from source_timescaledb.health.facts import Aim, ReplicationFacts
 from source_timescaledb.health.finding import Finding, Severity, Topic, ordered
 from source_timescaledb.health.replication import replication_findings
@@ -45,6 +46,7 @@ def diagnose(
     before: FollowedStates | None = None,
     *,
     chosen: bool = False,
+    tiered_chunks: TieredChunks = TieredChunks.SKIP,
 ) -> list[Finding]:
     """Every finding, what blocks first.
 
@@ -56,6 +58,7 @@ def diagnose(
         *_schemas(registry),
         *_extension(registry, probes),
         *_relations(registry, offered, chosen=chosen),
+        *_tiered(offered, tiered_chunks, following=aim is not None),
         *_statistics(probes),
     ]
     if aim is not None and probes.replication is not None:
@@ -159,6 +162,28 @@ def _relations(registry: Registry, offered: Sequence[Relation], *, chosen: bool)
             Topic.STREAMS,
             "There is nothing to read: the chosen schemas hold no table, hypertable or view.",
             "Correct the setting schemas, or the patterns of hypertables.",
+        )
+
+
+def _tiered(
+    offered: Sequence[Relation], tiered_chunks: TieredChunks, *, following: bool
+) -> Iterator[Finding]:
+    names = [relation.name for relation in offered if relation.tiered]
+    if not names:
+        return
+    if tiered_chunks is TieredChunks.SKIP:
+        yield Finding(
+            Severity.WARNING,
+            Topic.STREAMS,
+            f"Rows in tiered storage are not read: {listed(names)} have some.",
+            "Set timescaledb.tiered_chunks to read to read them too.",
+        )
+    elif following:
+        yield Finding(
+            Severity.WARNING,
+            Topic.STREAMS,
+            f"Rows in tiered storage are in no log: those of {listed(names)} are read once, at the end of the first "
+            "load.",
         )
 
 

@@ -37,6 +37,11 @@ class Aim:
         """The relations that have changes in the log."""
         return [relation for relation in self.relations if relation.followable]
 
+    @property
+    def tiered(self) -> frozenset[QualifiedName]:
+        """The tables with a chunk in tiered storage, with which no publication takes them."""
+        return frozenset(relation.table for relation in self.relations if relation.tiered)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -66,7 +66,7 @@ def absent(aim: Aim) -> Finding:
         Topic.PUBLICATION,
         f"There is no publication {aim.cdc.publication}.",
         f"Run that as the tables' owner. {_OR_FULL}",
-        statements=(creation(aim.cdc.publication, tables),) if tables else (),
+        statements=(creation(aim.cdc.publication, tables, tiered=aim.tiered),) if tables else (),
     )
 
 
@@ -143,7 +143,7 @@ def _unmakeable(aim: Aim, facts: ReplicationFacts) -> Iterator[Finding]:
             f"The role {role} is to make the publication {aim.cdc.publication}, and does not own "
             f"{listed(facts.unowned)}.",
             "Run that as their owner.",
-            statements=(creation(aim.cdc.publication, tables),),
+            statements=(creation(aim.cdc.publication, tables, tiered=aim.tiered),),
         )
 
 
@@ -208,7 +208,7 @@ def _unlisted(aim: Aim, publication: Publication, facts: ReplicationFacts) -> It
         f"The publication {publication.name} does not list {listed(facts.unlisted)}: their changes cannot be followed."
         + (" The role does not own both, so it cannot add them." if full else ""),
         "Run that as its owner." + ("" if full else f" {_OR_FULL}"),
-        statements=tuple(addition(publication.name, facts.unlisted, whole=True)),
+        statements=tuple(addition(publication.name, facts.unlisted, whole=True, tiered=aim.tiered)),
         choice=not blocking,
     )
 

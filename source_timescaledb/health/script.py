@@ -100,7 +100,7 @@ def _log(aim: Aim | None) -> Iterator[Part]:
         return
     tables = [relation.table for relation in aim.followable if not relation.guarded]
     if tables:
-        made = creation(aim.cdc.publication, tables)
+        made = creation(aim.cdc.publication, tables, tiered=aim.tiered)
         yield Part(Topic.PUBLICATION, "The publication, before the slot.", (made,))
     slot = making(aim.cdc.replication_slot, aim.server.version_number)
     yield Part(Topic.SLOT, "The slot, which keeps the server's log until it is read.", (slot,))

@@ -38,7 +38,7 @@ def standing_findings(aim: Aim, facts: ReplicationFacts, before: FollowedStates 
     behaviour = aim.cdc.invalid_cdc_cursor_position_behavior
     if behaviour is InvalidPositionBehaviour.RESYNC and found and _is_gone(found[0]):
         yield _read_again(found[0])
-        yield from _positions(aim, facts, None)
+        yield from _positions(aim, _replaced(aim, facts), None)
     else:
         yield from found
     yield from _health(aim, facts)
@@ -129,6 +129,13 @@ def _publications(aim: Aim, facts: ReplicationFacts, before: FollowedStates | No
 
 def _is_gone(finding: Finding) -> bool:
     return issubclass(finding.kind, ChangesGoneError)
+
+
+def _replaced(aim: Aim, facts: ReplicationFacts) -> ReplicationFacts:
+    """The facts once a sync that may make a slot has dropped one that the server has given up (`airbyte.healing`)."""
+    given_up = facts.slot is not None and bool(facts.slot.invalidation_reason)
+    full = aim.settings.manage_publication is ManagePublication.FULL
+    return replace(facts, slot=None) if given_up and full else facts
 
 
 def _read_again(finding: Finding) -> Finding:

@@ -12,7 +12,7 @@ already say the same.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -59,6 +59,12 @@ def literal(time: TimeKind, value: int) -> sql.Composable:
     return sql.SQL(f"({cast} 'epoch' + interval '{days} days {seconds}.{microseconds:06d} seconds')")
 
 
+def texts(time: TimeKind, values: Iterable[int]) -> sql.Composed:
+    """The query of an array of internal values, each as text that the column's type reads: a constant where it is put."""
+    each = (sql.SQL("format('%s', {})").format(literal(time, value)) for value in values)
+    return sql.SQL("SELECT ARRAY[{}]").format(sql.SQL(", ").join(each))
+
+
 def readable(time: TimeKind | None, value: int) -> str:
     """An internal value for the eyes of a person; empty where it says nothing of the column's own values."""
     if time is None or time is TimeKind.OPAQUE:
@@ -71,6 +77,25 @@ def readable(time: TimeKind | None, value: int) -> str:
         return (_EPOCH + timedelta(microseconds=value)).isoformat(" ").removesuffix("+00:00")
     except OverflowError:
         return f"{value} microseconds since 1970"
+
+
+def written(time: TimeKind | None, value: int) -> str | None:
+    """An internal value as a record writes values of its column; the moment in it for a UUID.
+
+    None where it is no bound, where nobody writes it so (behind a custom function), or past what Python counts as years.
+    """
+    if time in (None, TimeKind.OPAQUE) or value in (OPEN_BELOW, OPEN_ABOVE):
+        return None
+    if time is TimeKind.INTEGER:
+        return str(value)
+    try:
+        moment = _EPOCH + timedelta(microseconds=value)
+    except OverflowError:
+        return None
+    if time is TimeKind.DATE:
+        return moment.date().isoformat()
+    zone = "" if time is TimeKind.TIMESTAMP else "Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + zone
 
 
 RECKONABLE: Final = frozenset({TimeKind.TIMESTAMPTZ, TimeKind.TIMESTAMP, TimeKind.DATE, TimeKind.INTEGER})

@@ -76,7 +76,7 @@ _NOT_CHUNK_BY_RELID: Final = """
                   WHERE h.schema_name = n.nspname AND h.table_name = c.relname)"""
 
 COLUMNS: Final = """
-SELECT a.attrelid::int8, a.attname::text, a.atttypid::int8, a.atttypmod
+SELECT a.attrelid::int8, a.attname::text, a.atttypid::int8, a.atttypmod, a.attnum
 FROM pg_attribute a
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   AND (%(every)s OR has_column_privilege(a.attrelid, a.attnum, 'SELECT'))
@@ -107,8 +107,9 @@ while the constraint is NOT VALID (contype 'n'), so such columns are left out: a
 
 HYPERTABLES: Final = """
 SELECT h.id, c.oid::int8, n.nspname::text, c.relname::text,
+       EXISTS (SELECT FROM _timescaledb_catalog.chunk k WHERE k.osm_chunk AND k.hypertable_id = h.id),
        d.id, d.column_name::text, d.column_type::oid::int8, d.num_slices,
-       d.partitioning_func_schema::text, d.partitioning_func::text
+       d.partitioning_func_schema::text, d.partitioning_func::text, d.interval_length
 FROM _timescaledb_catalog.hypertable h
 JOIN pg_namespace n ON n.nspname = h.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.table_name

@@ -63,6 +63,9 @@ class Span(NamedTuple):
 
 
 EVERYTHING: Final = Span(OPEN_BELOW, OPEN_ABOVE)
+SCATTERED: Final = Span(OPEN_ABOVE - 1, OPEN_ABOVE)
+"""What the catalog says of a tiered chunk that is empty, or whose rows lie between those of other chunks
+(`ts_osm_chunk_range_is_invalid`, src/chunk.c@2.29.2)."""
 
 
 class TimeKind(Enum):
@@ -86,6 +89,8 @@ class Dimension(NamedTuple):
     """How the column's values relate to ranges; None for a closed dimension."""
     function: QualifiedName | None
     """The partitioning function of a closed dimension, or a custom one of an open dimension."""
+    interval: int | None = None
+    """The length of the range that a new chunk gets in an open dimension."""
 
 
 class ChunkStatus(IntFlag):
@@ -145,6 +150,8 @@ class Hypertable:
     oid: int
     name: QualifiedName
     dimensions: tuple[Dimension, ...]
+    tiered: bool = False
+    """Whether a chunk of it stands for rows in object storage (OSM); there is at most one such."""
 
     @property
     def time(self) -> Dimension:
@@ -211,6 +218,8 @@ class Column(NamedTuple):
     name: str
     type: PgType
     typmod: int
+    number: int = 0
+    """Its number in its relation (`pg_attribute.attnum`); 0 where it was not asked for."""
 
     @property
     def scalar(self) -> str:
@@ -246,6 +255,11 @@ class Relation:
         return hypertable is not None and not (self.guarded and self.column(hypertable.time.column) is None)
 
     @property
+    def tiered(self) -> bool:
+        """Whether rows of it are in tiered storage; no publication takes it with its chunks then."""
+        return self.hypertable is not None and self.hypertable.tiered
+
+    @property
     def whole(self) -> QualifiedName:
         """What to read it from in one query.
 
@@ -260,6 +274,11 @@ class Relation:
     def followable(self) -> bool:
         """Whether it has changes in the log: a table, or a continuous aggregate that is prepared (`cdc.aggregates`)."""
         return self.kind in _LOGGED or (self.aggregate is not None and self.aggregate.followed)
+
+    @property
+    def tells_chunks(self) -> bool:
+        """Whether rows can be asked for by their chunk: views have no `tableoid`, and column privileges none on it."""
+        return self.selectable and self.whole == self.table
 
     @property
     def table(self) -> QualifiedName:

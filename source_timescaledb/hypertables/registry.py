@@ -201,8 +201,8 @@ def _columns(
     rows = connection.execute(catalog.COLUMNS, {"oids": oids, "every": unreadable_too}).fetchall()
     types = _types(connection, {row[2] for row in rows})
     grouped: dict[int, list[Column]] = {}
-    for relation, name, type_oid, typmod in rows:
-        grouped.setdefault(relation, []).append(Column(name, types[type_oid], typmod))
+    for relation, name, type_oid, typmod, number in rows:
+        grouped.setdefault(relation, []).append(Column(name, types[type_oid], typmod, number))
     return {relation: tuple(columns) for relation, columns in grouped.items()}
 
 
@@ -240,20 +240,26 @@ def _timescale(
 def _hypertables(connection: Connection) -> list[Hypertable]:
     tables: dict[int, Hypertable] = {}
     for row in connection.execute(catalog.HYPERTABLES).fetchall():
-        id_, oid, schema, name, *dimension = row
-        known = tables.get(id_) or Hypertable(id_, oid, QualifiedName(schema, name), ())
+        id_, oid, schema, name, tiered, *dimension = row
+        known = tables.get(id_) or Hypertable(id_, oid, QualifiedName(schema, name), (), tiered=tiered)
         tables[id_] = replace(known, dimensions=(*known.dimensions, _dimension(*dimension)))
     return list(tables.values())
 
 
 def _dimension(
-    id_: int, column: str, type_oid: int, slices: int | None, schema: str | None, function: str | None
+    id_: int,
+    column: str,
+    type_oid: int,
+    slices: int | None,
+    schema: str | None,
+    function: str | None,
+    interval: int | None,
 ) -> Dimension:
     named = QualifiedName(schema, function) if schema and function else None
     if slices is not None:
         return Dimension(id_, column, None, named)
     kind = TimeKind.OPAQUE if named else _TIME_KINDS.get(type_oid, TimeKind.OPAQUE)
-    return Dimension(id_, column, kind, named)
+    return Dimension(id_, column, kind, named, interval)
 
 
 def _chunk(hypertable: Hypertable, row: Sequence[Any]) -> Chunk:

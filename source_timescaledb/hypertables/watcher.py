@@ -19,6 +19,8 @@ it may fail for as long as it likes, and its connection be killed at any time.
 from __future__ import annotations
 
 import random
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,8 +40,10 @@ CHANNEL: Final = "source_timescaledb_chunks"
 
 CALM_SECONDS: Final = 0.2
 """Between a notification and the look: those that come with it are answered by the same one."""
-STOP_SECONDS: Final = 0.5
-"""How soon it notices, while it listens, that it is to end."""
+FIRST_SECONDS: Final = 0.5
+"""Before the first look: a sync that is over sooner is spared the connection."""
+LAST_SECONDS: Final = 1.0
+"""How long a sync that ends waits for a look that is under way."""
 LONGEST_PAUSE_SECONDS: Final = 300.0
 MOST_DOUBLINGS: Final = 20
 
@@ -64,6 +68,7 @@ class Watcher:
         seconds: between two looks.
         listening: whether to listen for notifications as well; a standby cannot.
         tell: takes a sentence for the log, whenever looking begins to fail and works again.
+        survey: done after each look, with its connection.
         clock: monotonic, in seconds.
         pause: sleeps for so many seconds, or until the watcher is to end; None for what does that.
         uniform: draws between two bounds.
@@ -77,6 +82,7 @@ class Watcher:
         seconds: float,
         listening: bool,
         tell: Callable[[str], None],
+        survey: Callable[[Connection], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -86,8 +92,10 @@ class Watcher:
         self._seconds = seconds
         self._listening = listening
         self._tell = tell
+        self._survey = survey
         self._clock = clock
         self._ended = threading.Event()
+        self._waker, self._wakened = socket.socketpair()
         self._pause = pause or self._ended.wait
         self._uniform = uniform
         self._newest: Mapping[int, int] = {}
@@ -102,8 +110,9 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
+        self._waker.close()
         self._thread.join(
-            2 * STOP_SECONDS
+            LAST_SECONDS
         )  # one that waits for a silent server holds up nobody, and dies with us
 
     def newest(self, hypertable: int) -> int:
@@ -111,18 +120,21 @@ class Watcher:
         return self._newest.get(hypertable, 0)
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            self._watch_until_it_fails()
+        self._pause(FIRST_SECONDS)
+        with self._wakened:
+            while not self._ended.is_set():
+                self._watch_until_it_fails()
 
     def _watch_until_it_fails(self) -> None:
         try:
             with closing(self._connect()) as connection:
                 self._watch(connection)
-        except (psycopg.Error, ConnectorError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing rests on the watcher, and whatever fails is tried again
             self._failures += 1
             if self._failures == 1 and not self._ended.is_set():
-                reason = error.message if isinstance(error, ConnectorError) else "The connection was lost."
-                self._tell(f"Looking for new chunks failed and is tried again; the sync goes on. {reason}")
+                self._tell(
+                    f"Looking for new chunks failed and is tried again; the sync goes on. {_reason(error)}"
+                )
             self._pause(pause_after(self._failures, self._seconds, self._uniform))
 
     def _watch(self, connection: Connection) -> None:
@@ -133,6 +145,7 @@ class Watcher:
             if self._failures:
                 self._failures = 0
                 self._tell("Looking for new chunks works again.")
+            self._survey(connection)
             if self._listening:
                 self._listen(connection)
             else:
@@ -141,11 +154,26 @@ class Watcher:
     def _listen(self, connection: Connection) -> None:
         """Wait until somebody notifies, or the next look is due."""
         due = self._clock() + self._seconds
-        while not self._ended.is_set() and (left := due - self._clock()) > 0:
-            if list(connection.notifies(timeout=min(left, STOP_SECONDS), stop_after=1)):
-                self._pause(CALM_SECONDS)
-                list(connection.notifies(timeout=0))
-                return
+        with selectors.DefaultSelector() as either:
+            either.register(connection.fileno(), selectors.EVENT_READ)
+            either.register(self._wakened, selectors.EVENT_READ)
+            while not self._ended.is_set() and (left := due - self._clock()) > 0:
+                if list(connection.notifies(timeout=0)):
+                    self._pause(CALM_SECONDS)
+                    list(connection.notifies(timeout=0))
+                    return
+                either.select(left)
+
+
+def _reason(error: Exception) -> str:
+    """Why looking failed, without the words of the server, which may hold values."""
+    match error:
+        case ConnectorError():
+            return error.message
+        case psycopg.OperationalError():
+            return "The connection was lost."
+        case _:
+            return f"The reason: {type(error).__qualname__}."
 
 
 class Births:

@@ -53,14 +53,16 @@ class UnbalancedMarkers(DefectError):  # noqa: N818 - it names what was met
 class Markers:
     """The open brackets of one transaction; make a new one for each Begin."""
 
-    __slots__ = ("_depths", "inside")
+    __slots__ = ("_depths", "decompressing", "inside")
 
     inside: bool
     """Whether a row change that comes now is TimescaleDB's own."""
+    decompressing: bool
+    """Whether it is one of a decompression."""
 
     def __init__(self) -> None:
         self._depths: dict[_Region, int] = {}
-        self.inside = False
+        self.inside = self.decompressing = False
 
     def see(self, prefix: str) -> bool:
         """Take note of a transactional logical message; return whether it is a marker.
@@ -79,6 +81,7 @@ class Markers:
             raise UnbalancedMarkers("one ends a region that did not begin")
         self._depths[region] = depth
         self.inside = any(self._depths.values())
+        self.decompressing = self._depths.get(_Region.DECOMPRESSION, 0) > 0
         return True
 
     def finish(self) -> None:

@@ -16,7 +16,7 @@ Parameters are handed to libpq by name; there is no URI anywhere that could be p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,7 +29,7 @@ from typing_extensions import Self
 
 from source_timescaledb.config import Configuration
 from source_timescaledb.config.encryption import Verified
-from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.errors import ConfigurationError, ConnectorError, UnavailableError
 from source_timescaledb.postgres.census import counted
 from source_timescaledb.postgres.certificates import Certificates
 from source_timescaledb.postgres.reachability import Doorway, obstacle
@@ -43,6 +43,8 @@ Parameters = dict[str, Any]
 
 APPLICATION_NAME: Final = "source-timescaledb"
 CONNECT_TIMEOUT_SECONDS: Final = 10
+ONCE_MORE_SECONDS: Final = 3.0
+"""How long a server that has not answered for so long is given to tell why, at each stage."""
 
 TRANSPORT: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -214,10 +216,12 @@ def open_connection(
         return _connect(settings, parameters)
     except (psycopg.Error, UnicodeError) as error:
         failure = error
-    if stopped := obstacle(settings.doorway, doing):
+    late = isinstance(failure, errors.ConnectionTimeout)
+    doorway = replace(settings.doorway, seconds=ONCE_MORE_SECONDS) if late else settings.doorway
+    if stopped := obstacle(doorway, doing):
         raise stopped
-    if isinstance(failure, errors.ConnectionTimeout):
-        raise TransientError(f"{doing} failed: the server did not answer in time.", remedy=LOST.remedy)
+    if late:
+        raise UnavailableError(f"{doing} failed: the server did not answer in time.", remedy=LOST.remedy)
     match ask_again(parameters):
         case Refusal(sqlstate) if sqlstate in OPTIONS_REFUSED and not settings.parameters.get("options"):
             return _open_without_options(settings, purpose, session, doing)
@@ -258,7 +262,7 @@ def _failure(answer: Answer, settings: ConnectionSettings, session: Session, doi
                 remedy="Correct their values in the setting jdbc_url_params.",
             )
         case _:
-            return TransientError(f"{doing} failed: the connection was lost.", remedy=LOST.remedy)
+            return UnavailableError(f"{doing} failed: the connection was lost.", remedy=LOST.remedy)
 
 
 def _connect(settings: ConnectionSettings, parameters: Parameters) -> Connection:

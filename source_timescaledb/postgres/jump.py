@@ -30,7 +30,7 @@ from pydantic import SecretStr
 
 from source_timescaledb.config.host_keys import HostKeys, fingerprint
 from source_timescaledb.config.tunnel import KeyTunnel, PasswordTunnel
-from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.errors import ConfigurationError, ConnectorError, UnavailableError
 
 LOOPBACK: Final = "127.0.0.1"
 LOGIN_SECONDS: Final = 10.0
@@ -122,7 +122,7 @@ class JumpServer:
         except asyncssh.Error:
             return _lost(doing)
         except (TimeoutError, asyncio.TimeoutError):
-            return TransientError(
+            return UnavailableError(
                 f"{doing} failed: the jump server got no answer from there within {seconds:g} seconds.",
                 remedy=CHECK_TARGET,
             )
@@ -277,7 +277,7 @@ def _failure(error: Exception, login: Login) -> ConnectorError:
             return ConfigurationError(
                 f"{doing} failed: what listens there is not an SSH server.", remedy=CHECK_ADDRESS
             )
-    return TransientError(
+    return UnavailableError(
         f"{doing} failed: {_passing_reason(error, login)}.", remedy=CHECK_ADDRESS, detail=type(error).__name__
     )
 
@@ -296,8 +296,8 @@ def _passing_reason(error: Exception, login: Login) -> str:
             return "the network cannot reach it"
 
 
-def _lost(doing: str) -> TransientError:
-    return TransientError(f"{doing} failed: the SSH tunnel was lost.", remedy=CHECK_ADDRESS)
+def _lost(doing: str) -> UnavailableError:
+    return UnavailableError(f"{doing} failed: the SSH tunnel was lost.", remedy=CHECK_ADDRESS)
 
 
 def _refused_door(error: asyncssh.ChannelOpenError, doing: str) -> ConnectorError:
@@ -306,6 +306,6 @@ def _refused_door(error: asyncssh.ChannelOpenError, doing: str) -> ConnectorErro
             f"{doing} failed: the jump server does not allow us to connect there.",
             remedy="Let it: AllowTcpForwarding and PermitOpen in its sshd_config, or the options of our key.",
         )
-    return TransientError(
+    return UnavailableError(
         f"{doing} failed: the jump server could not connect there ({error.reason}).", remedy=CHECK_TARGET
     )

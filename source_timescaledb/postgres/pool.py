@@ -6,7 +6,8 @@ that nothing came in time.) The number of borrowers is bounded, and each holds a
 of connections is bounded too. The one used last is lent first; those that were in use only at a peak idle until the
 pool is closed, which readers of a sync never wait for long.
 
-A connection whose server has fallen silent is hung up on (`postgres.silence`), so that no borrower waits for ever.
+A connection whose server is gone without a word is hung up on (`postgres.silence`), so that no borrower waits for ever;
+its borrower tries again as with any lost connection.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
@@ -22,9 +24,12 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from typing_extensions import Self
 
-from source_timescaledb.errors import TransientError
+from source_timescaledb.errors import TransientError, UnavailableError
+from source_timescaledb.postgres import silence
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, Session, open_connection
-from source_timescaledb.postgres.silence import SilenceWatch
+from source_timescaledb.postgres.reachability import answers
+from source_timescaledb.postgres.silence import Line, SilenceWatch
+from source_timescaledb.sqlstates import LOST
 
 PATIENCE_SECONDS: Final = 30.0
 ROUND_TRIP_SECONDS: Final = 1.0
@@ -50,7 +55,7 @@ class ReaderPool:
         self._patience_seconds = patience_seconds
         self._places = threading.BoundedSemaphore(size)
         self._idle: deque[Connection] = deque()
-        self._silence = SilenceWatch()
+        self._silence = SilenceWatch(self._server_answers)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -71,16 +76,21 @@ class ReaderPool:
         while connection := self._take_idle():
             connection.close()
 
-    def watched(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
-        """Give a connection up if its server, which ends in so many seconds what it does in the block, falls silent.
+    def watched(
+        self, connection: Connection, seconds: float | None = None
+    ) -> AbstractContextManager[Line | None]:
+        """Give a connection to this server up if the server is gone without a word while the block waits for it.
 
-        Without seconds it is not watched.
+        With `seconds` the server ends by then what it does in the block, so longer silence is enough; without, it is
+        asked on another connection whether it is there.
         """
         return self._silence.over(connection, seconds)
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, *, watched: bool = True) -> Iterator[Connection]:
         """Lend a working connection in autocommit mode; a transaction left open is rolled back.
+
+        It is `watched` all the while, unless its borrower keeps it between questions and watches each of them.
 
         Raises:
             ConnectorError: why there is none, of the kind that the reason deserves.
@@ -94,7 +104,8 @@ class ReaderPool:
         try:
             connection = self._working()
             try:
-                yield connection
+                with self.watched(connection) if watched else nullcontext():
+                    yield connection
             finally:
                 self._take_back(connection)
         finally:
@@ -109,6 +120,9 @@ class ReaderPool:
             raise TransientError(f"The connections for the {self._purpose} were closed.")
         return open_connection(self._settings, self._purpose, self._session)
 
+    def _server_answers(self) -> bool:
+        return answers(replace(self._settings.doorway, seconds=silence.LONGEST_SILENCE_SECONDS))
+
     def _take_idle(self) -> Connection | None:
         try:
             return self._idle.pop()
@@ -117,7 +131,8 @@ class ReaderPool:
 
     def _take_back(self, connection: Connection) -> None:
         try:
-            connection.rollback()
+            with self.watched(connection):
+                connection.rollback()
         except psycopg.Error:
             connection.close()
         if connection.info.transaction_status is TransactionStatus.IDLE:
@@ -128,10 +143,19 @@ class ReaderPool:
             self.close()
 
     def _answers(self, connection: Connection) -> bool:
-        """Tell whether the server still answers on this connection, at the price of one round trip."""
-        try:
-            with self.watched(connection, ROUND_TRIP_SECONDS):
+        """Tell whether the server still answers on this connection, at the price of one round trip.
+
+        Raises UnavailableError where it has fallen silent: another connection would have to wait as long again.
+        """
+        with self.watched(connection, ROUND_TRIP_SECONDS) as line:
+            try:
                 connection.execute("")
-        except psycopg.Error:
-            return False
+            except psycopg.Error:
+                if line is None or not line.given_up:
+                    return False
+                connection.close()
+                raise UnavailableError(
+                    f"Connecting for the {self._purpose} failed: the server has fallen silent.",
+                    remedy=LOST.remedy,
+                ) from None
         return True

@@ -14,7 +14,7 @@ We never create one that makes the application's own UPDATE and DELETE fail (`po
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,6 +84,12 @@ FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'r' AND NOT c.relispartition
 ORDER BY c.oid
+"""
+
+
+_TIERED: Final = """
+SELECT DISTINCT i.inhparent::int8 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'f' AND NOT c.relispartition
 """
 
 
@@ -233,6 +239,8 @@ def create_publication(
 ) -> None:
     """Make a publication of tables and all that inherits from them: for a hypertable, its chunks of this moment.
 
+    One with a chunk in tiered storage, which is a foreign table, comes without its chunks (`missing_chunks`).
+
     Args:
         connection: a `Session.WRITING` one.
         name: the publication's name.
@@ -246,12 +254,13 @@ def create_publication(
         ConnectorError: as the server's reason deserves.
     """
     doing = f"Creating the publication {name}"
-    statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = {})").format(
-        sql.Identifier(name),
-        sql.SQL(", ").join(_table(table) for _, table in tables),
-        sql.SQL("'insert, truncate'" if inserts_only else "'insert, update, delete, truncate'"),
-    )
     try:
+        alone = read_tiered(connection, [oid for oid, _ in tables])
+        statement = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = {})").format(
+            sql.Identifier(name),
+            sql.SQL(", ").join(_listing(table, whole=oid not in alone) for oid, table in tables),
+            sql.SQL("'insert, truncate'" if inserts_only else "'insert, update, delete, truncate'"),
+        )
         unsafe = [] if inserts_only else unsafe_identities(connection, [oid for oid, _ in tables])
         if unsafe:
             raise _would_break(name, unsafe)
@@ -264,20 +273,42 @@ def create_publication(
         raise connector_error(error, doing) from None
 
 
-def creation(publication: str, tables: Sequence[QualifiedName]) -> Statement:
-    """The statement that makes a publication of tables and all that inherits from them."""
+def read_tiered(connection: Connection, hypertables: Iterable[int]) -> set[int]:
+    """Which hypertables, by oid, have a chunk in tiered storage, with which no publication takes them.
+
+    Raises psycopg errors as they come.
+    """
+    return {oid for (oid,) in connection.execute(_TIERED, [list(hypertables)]).fetchall()}
+
+
+def creation(
+    publication: str, tables: Sequence[QualifiedName], *, tiered: Container[QualifiedName] = ()
+) -> Statement:
+    """The statement that makes a publication of tables and all that inherits from them.
+
+    Those with a chunk in tiered storage, which no publication takes, come alone: their other chunks are added by a sync.
+    """
     return Statement.of(
         sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(
-            sql.Identifier(publication), sql.SQL(", ").join(map(_table, tables))
+            sql.Identifier(publication), _listed_in(tables, whole=True, tiered=tiered)
         ),
         unless=sql.SQL("EXISTS (SELECT FROM pg_publication WHERE pubname = {})").format(publication),
     )
 
 
-def addition(publication: str, names: Sequence[QualifiedName], *, whole: bool = False) -> list[Statement]:
-    """The statements that add tables, as a person may run them; with `whole`, with all that inherits from them."""
+def addition(
+    publication: str,
+    names: Sequence[QualifiedName],
+    *,
+    whole: bool = False,
+    tiered: Container[QualifiedName] = (),
+) -> list[Statement]:
+    """The statements that add tables, as a person may run them; with `whole`, with all that inherits from them.
+
+    Those with a chunk in tiered storage, which no publication takes, come alone: their other chunks are added by a sync.
+    """
     return [
-        _addition(publication, names[first : first + TABLES_TO_READ], whole=whole)
+        _addition(publication, names[first : first + TABLES_TO_READ], whole=whole, tiered=tiered)
         for first in range(0, len(names), TABLES_TO_READ)
     ]
 
@@ -289,7 +320,7 @@ def widening(publication: str, names: Sequence[QualifiedName]) -> list[Statement
             sql.SQL("ALTER PUBLICATION {} {} TABLE {}").format(sql.Identifier(publication), verb, tables)
         )
         for first in range(0, len(names), TABLES_TO_READ)
-        for tables in [_only(names[first : first + TABLES_TO_READ])]
+        for tables in [_listed_in(names[first : first + TABLES_TO_READ])]
         for verb in (sql.SQL("DROP"), sql.SQL("ADD"))
     ]
 
@@ -315,9 +346,15 @@ def _add(connection: Connection, publication: str, tables: Sequence[QualifiedNam
         raise connector_error(error, f"Adding tables to the publication {publication}") from None
 
 
-def _addition(publication: str, tables: Sequence[QualifiedName], *, whole: bool = False) -> Statement:
+def _addition(
+    publication: str,
+    tables: Sequence[QualifiedName],
+    *,
+    whole: bool = False,
+    tiered: Container[QualifiedName] = (),
+) -> Statement:
     """For a script, the first of them stands for all."""
-    each = sql.SQL(", ").join(map(_table, tables)) if whole else _only(tables)
+    each = _listed_in(tables, whole=whole, tiered=tiered)
     return Statement.of(
         sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(publication), each),
         unless=sql.SQL(
@@ -327,12 +364,19 @@ def _addition(publication: str, tables: Sequence[QualifiedName], *, whole: bool 
     )
 
 
-def _only(tables: Sequence[QualifiedName]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("ONLY {}").format(_table(name)) for name in tables)
+def _listed_in(
+    tables: Sequence[QualifiedName], *, whole: bool = False, tiered: Container[QualifiedName] = ()
+) -> sql.Composed:
+    return sql.SQL(", ").join(_listing(name, whole=whole and name not in tiered) for name in tables)
 
 
 def _table(name: QualifiedName) -> sql.Identifier:
     return sql.Identifier(*name)
+
+
+def _listing(name: QualifiedName, *, whole: bool) -> sql.Composed:
+    """A table as a publication lists it, with all that inherits from it or alone."""
+    return sql.SQL("{}" if whole else "ONLY {}").format(_table(name))
 
 
 def _forbidden(error: psycopg.Error, doing: str, statements: Sequence[Statement]) -> ConnectorError:

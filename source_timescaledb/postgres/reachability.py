@@ -21,7 +21,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.errors import ConfigurationError, ConnectorError, UnavailableError
 from source_timescaledb.postgres.certificates import Certificates
 from source_timescaledb.postgres.tunnel import Tunnel
 
@@ -75,11 +75,30 @@ def obstacle(doorway: Doorway, doing: str) -> ConnectorError | None:
         with socket.create_connection(doorway.address, doorway.seconds) as plain:
             return _tls_obstacle(plain, doorway, doing) if doorway.ssl_mode in ENCRYPTED_MODES else None
     except (OSError, UnicodeError) as error:
-        return TransientError(
+        return UnavailableError(
             f"{doing} failed: {_network_reason(error, doorway)}.",
             remedy=CHECK_ADDRESS,
             detail=type(error).__name__,
         )
+
+
+def answers(doorway: Doorway) -> bool:
+    """Whether whoever listens there says a first byte in time, to anybody; True where that cannot be asked.
+
+    A server says that byte before it asks who we are, and also when it is full. A port where nothing listens is an
+    answer, too: of a machine that is there, and would have ended its connections.
+    """
+    if not doorway.is_network:
+        return True
+    try:
+        with socket.create_connection(doorway.address, doorway.seconds) as plain:
+            plain.sendall(SSL_REQUEST)
+            plain.recv(1)
+    except TimeoutError:
+        return False
+    except (OSError, UnicodeError):
+        return True
+    return True
 
 
 def _network_reason(error: OSError | UnicodeError, doorway: Doorway) -> str:
@@ -107,7 +126,9 @@ def _tls_obstacle(plain: socket.socket, doorway: Doorway, doing: str) -> Connect
                 remedy="Turn ssl on at the server, or set ssl_mode to prefer or disable.",
             )
         case b"":
-            return TransientError(f"{doing} failed: the server closed the connection.", remedy=CHECK_ADDRESS)
+            return UnavailableError(
+                f"{doing} failed: the server closed the connection.", remedy=CHECK_ADDRESS
+            )
         case _:
             return ConfigurationError(
                 f"{doing} failed: what listens there is not PostgreSQL.", remedy=CHECK_ADDRESS

@@ -8,6 +8,9 @@ The budget is a time without progress, not a number of attempts: whoever reads a
 may stumble every minute for hours, as long as each minute brought rows. So whoever makes progress says so,
 and the budget starts again. When it is spent one error tells what was tried and for how long; its kind stays
 transient, and the platform decides about the next sync.
+
+Where a circuit breaker stands before the server (`postgres.breaker`), each attempt asks it. One that it holds back was
+none: it is neither counted nor told, and only waited out.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import psycopg
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from source_timescaledb.errors import TransientError
+from source_timescaledb.postgres.breaker import Breaker, CircuitOpenError
 from source_timescaledb.sqlstates import connector_error
 
 Result = TypeVar("Result")
@@ -63,12 +68,14 @@ class Patience:
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
         on_retry: Callable[[TransientError, float], None] | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """Take a budget, and how to sleep, to draw between two bounds and to tell of a pause, in seconds."""
         self.budget = budget
         self._sleep = sleep
         self._uniform = uniform
         self._on_retry = on_retry
+        self._breaker = breaker
 
     def keep_trying(self, action: Callable[[], Result], doing: str) -> Result:
         """Return what `action` returns as soon as it does not fail transiently.
@@ -100,15 +107,16 @@ class Patience:
             before_sleep=self._tell,
             reraise=True,
         )
+        guarded = attempt if self._breaker is None else partial(self._breaker.attempt, attempt)
         try:
-            return attempts(attempt)
+            return attempts(guarded)
         except TransientError as last:
-            if self.budget.failures == 1:
+            if self.budget.failures <= 1:
                 raise
             raise _exhausted(last, self.budget, doing) from None
 
     def _pause(self, state: RetryCallState) -> float:
-        doublings = min(self.budget.failures - 1, MOST_DOUBLINGS)
+        doublings = max(0, min(self.budget.failures - 1, MOST_DOUBLINGS))
         bound = min(_error(state).longest_pause, FIRST_PAUSE_SECONDS * 2**doublings)
         return min(self._uniform(0.0, bound), self.budget.left)
 
@@ -116,8 +124,9 @@ class Patience:
         return self.budget.left <= 0
 
     def _tell(self, state: RetryCallState) -> None:
-        if self._on_retry and state.next_action:
-            self._on_retry(_error(state), state.next_action.sleep)
+        error = _error(state)
+        if self._on_retry and state.next_action and not isinstance(error, CircuitOpenError):
+            self._on_retry(error, state.next_action.sleep)
 
 
 def _exhausted(last: TransientError, budget: Budget, doing: str) -> TransientError:

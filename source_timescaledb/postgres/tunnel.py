@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from source_timescaledb.config import Configuration
 from source_timescaledb.config.tunnel import NoTunnel
-from source_timescaledb.errors import ConnectorError, TransientError
+from source_timescaledb.errors import ConnectorError, UnavailableError
 
 if TYPE_CHECKING:
     from source_timescaledb.postgres.jump import JumpServer, Login
@@ -105,7 +105,7 @@ class Tunnel:
             return answer.result(PATIENCE_SECONDS)
         except futures.TimeoutError:
             answer.cancel()
-            raise TransientError(
+            raise UnavailableError(
                 f"{self._login.doing} failed: it took longer than {PATIENCE_SECONDS:g} seconds."
             ) from None
 

@@ -4,7 +4,8 @@ What a failure means is decided by its class, and where that is not enough, by t
 
 - the chunk changed underneath, or somebody holds it: it is read again, with what the catalog says of it now;
 - the chunk is gone: only the catalog can say so, because 42P01 also comes from a compressed relation that a
-  decompression dropped between look-up and lock; then there is nothing left to read;
+  decompression dropped between look-up and lock; then there is nothing left to read. Where nothing could be locked, a
+  chunk can go while it is read, and the second fingerprint finds none (42704, `chunk_status`);
 - the connection failed: the seat is left, and the next try opens another;
 - anything else is raised as it is.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
 import psycopg
 
@@ -29,6 +31,7 @@ from source_timescaledb.hypertables.registry import check_columns, read_chunk
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
+from source_timescaledb.postgres.silence import Line
 from source_timescaledb.snapshot.held import HeldRows, LineFormat
 from source_timescaledb.snapshot.query import Selection
 from source_timescaledb.snapshot.slice_reader import (
@@ -38,7 +41,14 @@ from source_timescaledb.snapshot.slice_reader import (
     SliceRead,
     SliceReader,
 )
-from source_timescaledb.snapshot.slices import ChunkSlice, Slice, WholeSlice
+from source_timescaledb.snapshot.slices import ChunkSlice, Slice, TieredSlice, WholeSlice
+
+MAY_BE_GONE: Final = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,
+)
+"""Errors after which the catalog is asked what became of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,8 @@ class Orders:
     counters: StreamCounters
     accepts: Callable[[str], bool] = lambda _snapshot: True
     """Whether a slice may have been read in such a snapshot (`pg_current_snapshot()`); if not it is read again."""
+    tell_aside: Callable[[ConnectorError], None] = lambda _refusal: None
+    """Told when a reader stands aside because the server has no connection for it."""
 
 
 class Seat:
@@ -69,11 +81,13 @@ class Seat:
         """The connection, opened if there is none. Raises ConnectorError."""
         if self.connection is None or self.connection.closed:
             self.leave()
-            self.connection = self._borrowed.enter_context(self._pool.connection())
+            self.connection = self._borrowed.enter_context(self._pool.connection(watched=False))
         return self.connection
 
-    def watched(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
-        """Give the connection up if its server falls silent in the block (`ReaderPool.watched`)."""
+    def watched(
+        self, connection: Connection, seconds: float | None = None
+    ) -> AbstractContextManager[Line | None]:
+        """Give the connection up if its server is gone while the block waits for it (`ReaderPool.watched`)."""
         return self._pool.watched(connection, seconds)
 
     def leave(self) -> None:
@@ -113,7 +127,7 @@ class Attempt:
         connection = self._seat.take()
         try:
             return self._read_over(connection, deadline, rows_at_once)
-        except (SliceChanged, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as event:
+        except (SliceChanged, *MAY_BE_GONE) as event:
             if self._released:
                 raise self._torn() from None
             if isinstance(event, SliceChanged) and not isinstance(self._slice, ChunkSlice):
@@ -140,7 +154,7 @@ class Attempt:
         limits = Limits(deadline if self._slice.narrower_exists else None, rows_at_once)
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
-            release = self._release if isinstance(self._slice, WholeSlice) else None
+            release = self._release if isinstance(self._slice, (WholeSlice, TieredSlice)) else None
             read = reader.read(query, self._orders.line_format(), limits, release)
         if read.snapshot and not self._orders.accepts(read.snapshot):
             read.rows.close()
@@ -156,11 +170,12 @@ class Attempt:
         selection, extension = self._orders.selection, self._orders.extension
         assert selection.relation.hypertable is not None
         assert extension is not None
-        chunk = read_chunk(connection, extension, selection.relation.hypertable, slice_.chunk.oid)
-        if chunk is None:
-            self._counters.gone += 1
-            return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
-        check_columns(connection, selection.relation, selection.columns)
+        with self._seat.watched(connection):
+            chunk = read_chunk(connection, extension, selection.relation.hypertable, slice_.chunk.oid)
+            if chunk is None:
+                self._counters.gone += 1
+                return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
+            check_columns(connection, selection.relation, selection.columns)
         self._counters.changed += 1
         self._slice = replace(slice_, chunk=chunk)
         raise _contended(chunk, event)

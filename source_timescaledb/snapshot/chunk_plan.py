@@ -24,10 +24,10 @@ from sys import intern
 from typing import Final
 
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Hypertable, Span, TimeKind
+from source_timescaledb.hypertables.spans import subtract, subtract_all, unite
 from source_timescaledb.snapshot.pace import TARGET_BYTES, Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import ChunkSlice, Slice
-from source_timescaledb.snapshot.spans import subtract, subtract_all, unite
 from source_timescaledb.snapshot.territory import Territory, space_of
 from source_timescaledb.state.model import Bounds, ChunkProgress
 

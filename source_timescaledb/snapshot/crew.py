@@ -6,6 +6,10 @@ The plan is guarded by one lock; only the writer confirms, after the rows are ou
 output. A slice that ran into a limit goes back into the plan and is cut smaller. A failure that may pass is tried again
 (`snapshot.attempt`), with jitter, inside a budget of its own for each slice. Anything else ends the stream, with the
 error as its reason.
+
+A server that is full is no reason to end while it lets one of us in. A reader for whom it has no connection gives its
+slice back and stands aside for a while, and the others, who hold theirs, read on; only where nobody holds any is it an
+error, and tried again like others.
 """
 
 from __future__ import annotations
@@ -14,10 +18,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from typing_extensions import Self
 
+from source_timescaledb.errors import ConnectionsExhaustedError
 from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Patience
 from source_timescaledb.snapshot.attempt import Attempt, Orders, Seat
@@ -33,9 +38,9 @@ from source_timescaledb.state.model import Key
 
 QUEUE_BYTES: Final = 16 * 1024 * 1024
 ITEM_OVERHEAD: Final = 1024
+ASIDE_SECONDS: Final = 15.0
+"""How long a reader for whom the server has no connection lets the others read before it asks again."""
 _IDLE_SECONDS: Final = 0.5
-_BOUNDARY_SECONDS: Final = 60.0
-"""How long the server may count off a slice's rows in an index before silence means that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,11 @@ class Failure:
 
 
 Result = FinishedSlice | Overflow
+Done = TypeVar("Done")
+
+
+class _StandAside(Exception):  # noqa: N818 - an order, not a failure
+    """The server has no connection for this reader, and others have theirs."""
 
 
 class Crew:
@@ -173,9 +183,14 @@ class Crew:
         """The next slice, waiting while others may still give one back; None when none is left, or to be taken."""
         name = self._orders.selection.relation.name
         while not self._stopping.is_set():
-            slice_, exhausted = self._patience().keep_trying(
-                lambda: self._take(seat), f"Looking for the next rows of {name}"
-            )
+            try:
+                slice_, exhausted = self._patience().keep_trying(
+                    lambda: self._with_room(seat, lambda: self._take(seat)),
+                    f"Looking for the next rows of {name}",
+                )
+            except _StandAside:
+                self._stand_aside()
+                continue
             if slice_ is not None or exhausted:
                 return slice_
         return None
@@ -184,7 +199,7 @@ class Crew:
         def boundary(lower: Key | None, upper: Key | None, rows: int) -> Key | None:
             query = boundary_query(self._orders.selection.relation, lower, upper, rows)
             connection = seat.take()
-            with seat.watched(connection, _BOUNDARY_SECONDS):
+            with seat.watched(connection):
                 row = connection.execute(query).fetchone()
             return tuple(row) if row else None
 
@@ -205,17 +220,44 @@ class Crew:
         name = self._orders.selection.relation.name
         try:
             read = self._patience().keep_trying(
-                lambda: attempt.read(self._plan.pace.deadline, self._portion.rows), f"Reading {name}"
+                lambda: self._with_room(
+                    seat, lambda: attempt.read(self._plan.pace.deadline, self._portion.rows)
+                ),
+                f"Reading {name}",
             )
         except SliceOverran as overrun:
             with self._turn:
                 self._counters.overran += 1
                 self._plan.pace.overran(slice_.width, by_time=overrun.by_time)
-                self._plan.give_back(slice_)
-                self._in_flight -= 1
-                self._turn.notify_all()
-            return
-        self._hand_over(slice_, read)
+            self._give_back(slice_)
+        except _StandAside:
+            self._give_back(slice_)
+            self._stand_aside()
+        else:
+            self._hand_over(slice_, read)
+
+    def _give_back(self, slice_: Slice) -> None:
+        with self._turn:
+            self._plan.give_back(slice_)
+            self._in_flight -= 1
+            self._turn.notify_all()
+
+    def _with_room(self, seat: Seat, action: Callable[[], Done]) -> Done:
+        """Do what needs a connection. Raises _StandAside where there is none and others read."""
+        try:
+            return action()
+        except ConnectionsExhaustedError as refusal:
+            if not any(other.connection is not None for other in self._seats if other is not seat):
+                raise
+            self._orders.tell_aside(refusal)
+            raise _StandAside from None
+
+    def _stand_aside(self) -> None:
+        """Let the others read, until that has come to its end or there may be room again."""
+        with self._turn:
+            self._turn.wait_for(
+                lambda: self._stopping.is_set() or self._plan.exhausted or self._rests, ASIDE_SECONDS
+            )
 
     def _hand_over(self, slice_: Slice, read: SliceRead) -> None:
         with self._turn:

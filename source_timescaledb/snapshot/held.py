@@ -27,10 +27,17 @@ FIRST_PORTION: Final = 16
 _MARK: Final = MARKER.encode()
 
 
+LINE_START: Final = b'{"type":"RECORD","record":{'
+
+
+def stream_start(stream: QualifiedName) -> bytes:
+    """What all RECORD lines of a stream, and only those, begin with (airbyte_protocol.yaml, AirbyteRecordMessage)."""
+    return LINE_START + orjson.dumps({"stream": stream.name, "namespace": stream.schema})[1:-1] + b","
+
+
 def record_start(stream: QualifiedName, emitted_at: int) -> bytes:
-    """A RECORD line up to its data (airbyte_protocol.yaml, AirbyteRecordMessage); milliseconds since 1970."""
-    envelope = {"stream": stream.name, "namespace": stream.schema, "emitted_at": emitted_at}
-    return b'{"type":"RECORD","record":' + orjson.dumps(envelope)[:-1] + b',"data":'
+    """A RECORD line up to its data; milliseconds since 1970."""
+    return stream_start(stream) + b'"emitted_at":%d,"data":' % emitted_at
 
 
 RECORD_END: Final = b"}}\n"

@@ -1,10 +1,10 @@
 """The SQL of a slice: which rows, from where, and rendered how.
 
-There are three places to read from. A chunk by its own name, which is fastest and sees its compressed rows too (`FROM
+There are four places to read from. A chunk by its own name, which is fastest and sees its compressed rows too (`FROM
 chunk`; `ONLY` and `COPY chunk` would silently skip them). A hypertable by the user's name with the chunk's box as a
-predicate, where the role is guarded: chunks carry no row-level security and no later column grants. And a plain
-relation by its name. The rendered row is one text column, so that whatever is selected travels and is bounded in the
-same way.
+predicate, where the role is guarded: chunks carry no row-level security and no later column grants. A plain relation by
+its name. And the chunk in tiered storage through its hypertable too, because rights on that do not reach it. The rendered
+row is one text column, so that whatever is selected travels and is bounded in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psycopg import sql
 
 from source_timescaledb.hypertables import bounds, catalog
 from source_timescaledb.hypertables.model import Column, QualifiedName, Relation, ServerVersion, TimeKind
-from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice, WholeSlice
+from source_timescaledb.snapshot.slices import ChunkSlice, KeySlice, Slice, TieredSlice, WholeSlice
 from source_timescaledb.state.model import Key
 from source_timescaledb.types.model import Kind
 from source_timescaledb.types.quoting import constant
@@ -48,6 +48,8 @@ class SliceQuery:
     locks: tuple[QualifiedName, ...] = ()
     """What to lock, ACCESS SHARE, before the first query of the transaction."""
     fingerprint: Fingerprint | None = None
+    tiered: bool | None = None
+    """Whether a hypertable that is read by its name gives rows in tiered storage too; None where it has none."""
 
 
 def plain_fingerprint(oid: int) -> Fingerprint:
@@ -73,6 +75,8 @@ class Selection:
     condition: sql.Composable | None = None
     metadata: bool = False
     """Whether every row of a chunk carries the chunk's name as `_ts_chunk`."""
+    tiered: bool = False
+    """Whether rows in tiered storage are read too, where the relation is read by its name."""
     followed: bool = False
     """Whether changes of the relation are followed: then of a plain table's slice, too, the snapshot must be known."""
     _rendered: dict[str | None, sql.SQL] = field(default_factory=dict, compare=False, repr=False)
@@ -88,6 +92,8 @@ class Selection:
                 return self._plain_query(self._key_conditions(slice_))
             case WholeSlice():
                 return self._plain_query(())
+            case TieredSlice():
+                return self._tiered_query(slice_)
 
     def _chunk_query(self, slice_: ChunkSlice, extension: ServerVersion) -> SliceQuery:
         relation, chunk = self.relation, slice_.chunk
@@ -116,7 +122,22 @@ class Selection:
             fingerprint=Fingerprint(
                 before, after, chunk.compressed.oid if chunk.compressed else None, chunk.file
             ),
+            tiered=False if relation.tiered and relation.guarded else None,
         )
+
+    def _tiered_query(self, slice_: TieredSlice) -> SliceQuery:
+        """Rows of the tiered chunk, which cannot be locked and has no file: one statement, and no fingerprint."""
+        relation = self.relation
+        assert relation.hypertable is not None
+        time = sql.Identifier(relation.hypertable.time.column)
+        conditions = [self._unchanged()]
+        if relation.tells_chunks:
+            conditions.append(sql.SQL("tableoid = {}").format(sql.Literal(slice_.chunk.oid)))
+        if slice_.lower is not None:
+            conditions.append(sql.SQL("{} >= {}").format(time, sql.Literal(slice_.lower)))
+        if slice_.upper is not None:
+            conditions.append(sql.SQL("{} < {}").format(time, sql.Literal(slice_.upper)))
+        return SliceQuery(self._select(relation.whole, conditions, slice_.chunk.name), tiered=True)
 
     def _plain_query(self, conditions: Iterable[sql.Composable]) -> SliceQuery:
         lockable = self.relation.selectable and self.relation.kind.lockable
@@ -124,6 +145,7 @@ class Selection:
             rows=self._select(self.relation.whole, [self._unchanged(), *conditions], None),
             locks=(self.relation.name,) if lockable else (),
             fingerprint=plain_fingerprint(self.relation.oid) if self.followed else None,
+            tiered=self.tiered if self.relation.tiered else None,
         )
 
     def _select(
@@ -163,7 +185,7 @@ class Selection:
         """
         if chunk not in self._rendered:
             types = {column.name: column for column in self.relation.columns}
-            parts = [*row_arguments([types[name] for name in self.columns], self.server_version)]
+            parts = [*row_arguments([types[name][:3] for name in self.columns], self.server_version)]
             ending = "" if self.columns else "{"
             if self.metadata:
                 ending += (

@@ -220,6 +220,8 @@ def _statements(query: SliceQuery, limits: Limits) -> list[tuple[_Part, bytes]]:
     if limits.seconds is not None:
         patience = min(patience, limits.seconds * LOCK_SHARE)
         frame.append(b"SET LOCAL statement_timeout = %d" % _milliseconds(limits.seconds))
+    if query.tiered is not None:
+        frame.append(b"SET LOCAL timescaledb.enable_tiered_reads = %b" % (b"on" if query.tiered else b"off"))
     frame.append(b"SET LOCAL lock_timeout = %d" % _milliseconds(patience))
     statements = [(_Part.FRAME, statement) for statement in (*frame, *map(_lock, query.locks))]
     rows = (_Part.ROWS, query.rows.as_string(None).encode())

@@ -68,4 +68,24 @@ class WholeSlice:
         return False
 
 
-Slice = ChunkSlice | KeySlice | WholeSlice
+@dataclass(frozen=True, slots=True)
+class TieredSlice:
+    """A range of time in the tiered chunk, from `lower` up to, but without, `upper`; None is open."""
+
+    chunk: Chunk
+    lower: str | None
+    """As the server reads it: a constant, so that its planner looks at no other chunk, and the storage at no more."""
+    upper: str | None
+
+    @property
+    def width(self) -> float:
+        """Nobody knows what is in it."""
+        return 1.0
+
+    @property
+    def narrower_exists(self) -> bool:
+        """It is not cut: nobody waits for a chunk that never changes."""
+        return False
+
+
+Slice = ChunkSlice | KeySlice | WholeSlice | TieredSlice

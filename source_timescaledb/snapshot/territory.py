@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from source_timescaledb.hypertables.model import Chunk, Span
-from source_timescaledb.snapshot.spans import subtract, subtract_all, unite
+from source_timescaledb.hypertables.spans import subtract, subtract_all, unite
 from source_timescaledb.state.model import Bounds
 
 MOST_SPANS: Final = 40

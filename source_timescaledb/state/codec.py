@@ -8,6 +8,7 @@ empty would read everything again, and taking it as ours could skip rows.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from source_timescaledb.errors import ConfigurationError
+from source_timescaledb.hypertables.chunk_memory import ChunkMemory, pack, unpack
 from source_timescaledb.hypertables.model import QualifiedName, ServerFacts
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.state.model import (
     VERSION,
+    ChunkEventsState,
     DatabaseIdentity,
     FollowedState,
     LogPosition,
@@ -102,6 +105,38 @@ def decode(name: QualifiedName, blob: Mapping[str, Any], database: DatabaseIdent
             remedy=f"Connect to the database the state belongs to. {_RESET}",
         )
     return state
+
+
+def decode_chunk_events(
+    name: QualifiedName, blob: Mapping[str, Any], database: DatabaseIdentity
+) -> tuple[ChunkMemory, int | None]:
+    """All chunks as the stream of chunk events last knew them, and the position of the log by which they were so.
+
+    Raises ConfigurationError if the state's version, shape or database is not ours.
+    """
+    state = _validated(ChunkEventsState, blob, f"The state of stream {name}", database)
+    if not same_database(state.database, database):
+        raise ConfigurationError(
+            f"The state of stream {name} was written for another database (database {state.database.name} of cluster "
+            f"{state.database.system or 'unknown'}).",
+            remedy=f"Connect to the database the state belongs to. {_RESET}",
+        )
+    try:
+        return unpack(base64.b64decode(state.memory, validate=True)), state.lsn
+    except ValueError:
+        raise ConfigurationError(
+            f"The state of stream {name} is damaged at: memory.", remedy=_RESET
+        ) from None
+
+
+def encode_chunk_events(
+    memory: ChunkMemory, lsn: int | None, database: DatabaseIdentity
+) -> tuple[dict[str, Any], bool]:
+    """The JSON object that remembers all chunks, or as many as fit; whether that is those of all hypertables."""
+    packed = pack(memory)
+    text = base64.b64encode(packed.content).decode()
+    state = ChunkEventsState(database=database, memory=text, lsn=lsn)
+    return state.model_dump(mode="json", exclude_none=True), packed.complete
 
 
 def same_database(one: DatabaseIdentity, other: DatabaseIdentity) -> bool:
@@ -208,7 +243,7 @@ def _add(
     return name
 
 
-Known = TypeVar("Known", LogPosition, FollowedState)
+Known = TypeVar("Known", LogPosition, FollowedState, ChunkEventsState)
 
 
 def _validated(model: type[Known], blob: object, what: str, database: DatabaseIdentity) -> Known:

@@ -89,6 +89,14 @@ class CursorPosition(_Fact):
     """The column's type, for its order; empty in states of before it was kept."""
 
 
+class Seen(_Fact):
+    """What was known of the database, and of a stream's relation: by it is told what is new (`hypertables.landmarks`)."""
+
+    hypertable: int
+    column: int
+    interval: int | None = None
+
+
 class StreamState(_Fact):
     """The state of one stream outside CDC."""
 
@@ -101,6 +109,7 @@ class StreamState(_Fact):
     progress: Progress | None = None
     """Where a running read stands; None before the first slice and after the last."""
     cursor: CursorPosition | None = None
+    seen: Seen | None = None
 
 
 class Audited(_Fact):
@@ -133,8 +142,23 @@ class FollowedState(_Fact):
     """The oid of the publication's entry for the table; 0 where it is published in another way, or was not kept."""
     exposed: bool = False
     """Whether a destination may hold rows of parts that are not read yet: all changes are told until they are."""
+    tiered: bool = False
+    """Whether its rows in tiered storage, if it had any then, have been read."""
     audit: Audited | None = None
     """None where no chunk of it was compressed."""
+    seen: Seen | None = None
+
+
+class ChunkEventsState(_Fact):
+    """The state of the stream of chunk events."""
+
+    version: Literal[1] = 1
+    state_type: Literal["chunk_events"] = "chunk_events"
+    database: DatabaseIdentity
+    memory: str
+    """All chunks as they were (`hypertables.chunk_memory`), as base64."""
+    lsn: int | None = None
+    """A position in the log by which nothing else had become of them."""
 
 
 class LogPosition(_Fact):

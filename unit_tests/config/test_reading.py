@@ -271,3 +271,22 @@ def test_any_json_is_either_a_configuration_or_one_sentence(raw: dict[str, Any])
 
     told = outcome.message if isinstance(outcome, ConfigurationError) else ""
     assert isinstance(outcome, Configuration) or told.startswith("The configuration cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "writers", "readers"),
+    [
+        ({}, 1, 2),
+        ({}, 8, 8),
+        ({"timescaledb": {"parallel_chunks": 3}}, 8, 3),
+        ({"max_db_connections": 4}, 8, 3),
+        ({"max_db_connections": 1}, 8, 1),
+        ({"max_db_connections": 9}, 1, 2),
+    ],
+)
+def test_each_writer_has_a_reader_unless_their_number_is_set(
+    chosen: dict[str, Any], writers: int, readers: int
+) -> None:
+    configuration, _ = read_configuration({**MINIMAL, **chosen})
+
+    assert configuration.readers(writers) == readers

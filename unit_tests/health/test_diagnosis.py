@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from source_timescaledb.config.replication import Cdc
-from source_timescaledb.config.timescaledb import Timescaledb
+from source_timescaledb.config.timescaledb import TieredChunks, Timescaledb
 from source_timescaledb.health.diagnosis import Probes, diagnose
 from source_timescaledb.health.facts import Aim, ReplicationFacts
 from source_timescaledb.health.finding import Severity
 from source_timescaledb.hypertables.model import (
+    Hypertable,
     QualifiedName,
     Registry,
     Relation,
@@ -44,9 +45,10 @@ def findings(
     offers: bool = True,
     aim: Aim | None = None,
     chosen: bool = False,
+    tiered_chunks: TieredChunks = TieredChunks.SKIP,
 ) -> list[tuple[Severity, str]]:
     offered = list(registry.relations.values()) if offers else []
-    told = diagnose(registry, offered, probes, aim, chosen=chosen)
+    told = diagnose(registry, offered, probes, aim, chosen=chosen, tiered_chunks=tiered_chunks)
     return [(finding.severity, str(finding)) for finding in told]
 
 
@@ -56,6 +58,18 @@ def on(**facts: Any) -> Registry:
 
 def test_a_healthy_database_has_no_findings() -> None:
     assert findings() == []
+
+
+def test_rows_in_tiered_storage_are_left_out_unless_they_are_asked_for() -> None:
+    tiered = Hypertable(1, 1, TABLE.name, (), tiered=True)
+    registry = replace(HEALTHY, relations={TABLE.name: replace(TABLE, hypertable=tiered)})
+
+    ((severity, sentence),) = findings(registry)
+
+    assert severity is Severity.WARNING
+    assert "public.t" in sentence
+    assert "Set timescaledb.tiered_chunks to read" in sentence
+    assert findings(registry, tiered_chunks=TieredChunks.READ) == []
 
 
 def test_an_old_server_blocks() -> None:

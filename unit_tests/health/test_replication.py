@@ -360,3 +360,13 @@ def test_writers_that_are_open_for_long_are_named_and_others_are_not() -> None:
     assert "process 7 (role app in database shop, open for 60 s)" in sentence
     assert "process 8" not in sentence
     assert "process 9" not in sentence
+
+
+def test_a_hypertable_with_a_chunk_in_tiered_storage_is_published_alone() -> None:
+    tiered = replace(TABLE, hypertable=Hypertable(1, 1, METRICS, (), tiered=True))
+
+    (absent,) = found(replace(HEALTHY, publication=None), table=tiered)
+    (unlisted,) = found(replace(HEALTHY, unlisted=(METRICS,)), table=tiered)
+
+    assert absent.statements[0].text == 'CREATE PUBLICATION "changes" FOR TABLE ONLY "public"."Metrics";'
+    assert unlisted.statements[0].text == 'ALTER PUBLICATION "changes" ADD TABLE ONLY "public"."Metrics";'

@@ -109,6 +109,16 @@ def test_where_everything_is_to_be_read_again_what_is_gone_is_a_warning_and_the_
     assert only.severity is Severity.WARNING
 
 
+def test_a_slot_that_was_given_up_is_replaced_by_a_sync_that_may_make_one_and_read_all_again() -> None:
+    given_up = replace(FACTS, slot=replace(SLOT, invalidation_reason="wal_removed"))
+
+    (warning,) = found(given_up, resync=True, manage_publication="full")
+    _, blocking = found(given_up, resync=True)
+
+    assert warning.severity is Severity.WARNING
+    assert blocking.severity is Severity.BLOCKING
+
+
 def test_a_slot_of_another_kind_stays_and_one_beside_it_is_to_be_made_and_named() -> None:
     (finding,) = found(replace(FACTS, slot=replace(SLOT, plugin="test_decoding", failover=True)), before=None)
 

@@ -15,10 +15,10 @@ from source_timescaledb.hypertables.model import (
     Span,
     TimeKind,
 )
+from source_timescaledb.hypertables.spans import subtract, unite
 from source_timescaledb.snapshot.chunk_plan import RUN_AHEAD, ChunkPlan
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.slices import ChunkSlice
-from source_timescaledb.snapshot.spans import subtract, unite
 from source_timescaledb.state.model import ChunkProgress, Key
 
 TABLE = Hypertable(
