@@ -10,7 +10,10 @@ A message is a sentence that says what happened; `remedy` says what to do. Neith
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
+
+from source_timescaledb.remedy import Statement, brief
 
 
 class FailureType(str, Enum):
@@ -22,20 +25,26 @@ class FailureType(str, Enum):
 
 
 class ConnectorError(Exception):
-    """A failure with a sentence for the user, a remedy and, for the log, the technical detail."""
+    """A failure with a sentence for the user, a remedy and, for the log, the technical detail.
+
+    `statements` are the SQL that mends it; the user reads them before the remedy.
+    """
 
     failure_type = FailureType.SYSTEM
 
-    def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
+    def __init__(
+        self, message: str, *, remedy: str = "", detail: str = "", statements: Iterable[Statement] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.detail = detail
+        self.statements = tuple(statements)
 
     @property
     def sentence(self) -> str:
         """What happened and what to do, as the user reads it."""
-        return f"{self.message} {self.remedy}".strip()
+        return " ".join(filter(None, (self.message, brief(self.statements), self.remedy)))
 
     def __str__(self) -> str:
         return self.sentence

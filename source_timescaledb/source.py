@@ -1,7 +1,7 @@
 """The composition root: the four commands of an Airbyte source, put together from the rooms below.
 
     spec      the models of `config` say what can be set
-    check     the registry and a few probes, diagnosed: everything that stands in the way at once
+    check     the registry and a few probes, diagnosed: everything that stands in the way at once (`doctor` shows more)
     discover  the registry, as a catalog
     read      each configured stream in turn, by `airbyte.reading`
 
@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Container, Generator, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ from source_timescaledb.airbyte.catalog import (
 )
 from source_timescaledb.airbyte.chunk_events import read_chunk_events
 from source_timescaledb.airbyte.circuits import circuit
+from source_timescaledb.airbyte.examination import Ask, Examination, Given, examine, load
 from source_timescaledb.airbyte.following import Following
 from source_timescaledb.airbyte.messages import SyncIncomplete, error_trace, stream_status, traced
 from source_timescaledb.airbyte.observing import observed
@@ -53,23 +54,17 @@ from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
 from source_timescaledb.airbyte.watching import Lookout, watching
-from source_timescaledb.cdc.aggregates import with_followed_aggregates
 from source_timescaledb.config.files import json_file
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
-from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConfigurationError, ConnectorError
-from source_timescaledb.health.diagnosis import diagnose
-from source_timescaledb.health.finding import Finding, Severity
-from source_timescaledb.health.probes import probe
+from source_timescaledb.health.finding import Finding, Severity, Topic
 from source_timescaledb.health.telemetry import Destinations
 from source_timescaledb.hypertables.model import QualifiedName, Registry
-from source_timescaledb.hypertables.registry import read_registry, read_server_facts
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings
 from source_timescaledb.postgres.pool import ReaderPool
-from source_timescaledb.postgres.replica import check_replica
 from source_timescaledb.postgres.retry import Budget, Patience
 from source_timescaledb.state.codec import (
     FollowedStates,
@@ -140,19 +135,32 @@ class SourceTimescaledb(Source):
 
     def check(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteConnectionStatus:
         """Everything that stands in the way of a sync, at once."""
+        examination = self.examine(logger, config)
+        levels = {Severity.WARNING: logging.WARNING, Severity.NOTE: logging.INFO}
+        for finding in examination.findings:
+            if finding.severity in levels:
+                logger.log(levels[finding.severity], "%s", finding)
+        if examination.fails:
+            blocking = [one for one in examination.findings if one.severity is Severity.BLOCKING]
+            return AirbyteConnectionStatus(status=Status.FAILED, message=" ".join(map(str, blocking)))
+        return AirbyteConnectionStatus(status=Status.SUCCEEDED)
+
+    def examine(
+        self, logger: logging.Logger, config: Mapping[str, Any], given: Given | None = None
+    ) -> Examination:
+        """Everything that stands in the way of a sync with this configuration, and what it is given beside it."""
         try:
             configuration = self._configuration(logger, config)
             Destinations.from_environment(os.environ)
-            findings = self._diagnose(configuration, logger)
         except ConnectorError as error:
-            return AirbyteConnectionStatus(status=Status.FAILED, message=error.sentence)
-        for finding in findings:
-            if finding.severity is Severity.WARNING:
-                logger.warning("%s", finding)
-        blocking = [str(finding) for finding in findings if finding.severity is Severity.BLOCKING]
-        if blocking:
-            return AirbyteConnectionStatus(status=Status.FAILED, message=" ".join(blocking))
-        return AirbyteConnectionStatus(status=Status.SUCCEEDED)
+            return Examination([Finding.of(error, Topic.CONFIGURATION)])
+        try:
+            with _catalog_pool(configuration) as pool:
+                registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
+                asked = self._asking(pool, logger, CHECK_RETRY_SECONDS)
+                return examine(configuration, registry, asked, given)
+        except ConnectorError as error:
+            return Examination([Finding.of(error, Topic.CONNECTION)], configuration)
 
     def discover(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteCatalog:
         """Every relation the role may read, as a stream under its own name."""
@@ -191,29 +199,29 @@ class SourceTimescaledb(Source):
             add_to_secrets(configuration.password.get_secret_value())
         return configuration
 
-    def _diagnose(self, configuration: Configuration, logger: logging.Logger) -> list[Finding]:
-        with _catalog_pool(configuration) as pool:
-            registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
-            relations = offered(registry, configuration)
-            with pool.connection() as connection:
-                probes = probe(connection, registry.server, configuration.cdc, relations)
-        if configuration.timescaledb.replica_host:
-            _check_replica(configuration, registry)
-        return diagnose(configuration, registry, relations, probes)
-
     def _registry(
         self, configuration: Configuration, pool: ReaderPool, logger: logging.Logger, seconds: float
     ) -> Registry:
-        def once() -> Registry:
-            with pool.connection() as connection:
-                return _load(connection, configuration)
+        ask = self._asking(pool, logger, seconds)
+        registry: Registry = ask(lambda connection: load(connection, configuration), "Reading the catalog")
+        return registry
 
-        patience = Patience(
-            Budget(min(seconds, self._retry_seconds)),
-            sleep=time.sleep,
-            on_retry=lambda error, _pause: logger.warning("%s", error.message),
-        )
-        return patience.keep_trying(once, "Reading the catalog")
+    def _asking(self, pool: ReaderPool, logger: logging.Logger, seconds: float) -> Ask[Any]:
+        """What puts questions to a server, trying again for so long."""
+
+        def ask(question: Callable[[Connection], Any], doing: str) -> Any:
+            def once() -> Any:
+                with pool.connection() as connection:
+                    return question(connection)
+
+            patience = Patience(
+                Budget(min(seconds, self._retry_seconds)),
+                sleep=time.sleep,
+                on_retry=lambda error, _pause: logger.warning("%s", error.message),
+            )
+            return patience.keep_trying(once, doing)
+
+        return ask
 
     @contextmanager
     def _session(
@@ -313,7 +321,7 @@ def _tell_unfollowed(session: Session, wanted: StreamRequest) -> None:
             "The changes of %s are not followed: %s To follow them: %s",
             wanted.name,
             aggregate.obstacle.reason,
-            aggregate.obstacle.remedy,
+            aggregate.obstacle.mend,
         )
 
 
@@ -360,22 +368,6 @@ def _read_stream(
     reading = StreamReading(session, wanted, before)
     yield from reading.messages()
     return reading.failed
-
-
-def _check_replica(configuration: Configuration, registry: Registry) -> None:
-    settings = ConnectionSettings.from_configuration(configuration, replica=True)
-    with ReaderPool(settings, 1, purpose="replica check") as pool, pool.connection() as connection:
-        check_replica(registry.server, read_server_facts(connection))
-
-
-def _load(connection: Connection, configuration: Configuration) -> Registry:
-    registry = read_registry(
-        connection, configuration.schemas, unreadable_too=not configuration.check_privileges
-    )
-    if configuration.cdc is None:
-        return registry
-    full = configuration.timescaledb.manage_publication is ManagePublication.FULL
-    return with_followed_aggregates(connection, registry, configuration.cdc.publication, adds_tables=full)
 
 
 def _catalog_pool(configuration: Configuration) -> ReaderPool:

@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = "source_timescaledb"
 LAYERS = (
+    {"remedy"},
     {"counters", "errors", "lsn"},
     {"sqlstates", "config", "types"},
     {"hypertables"},
@@ -21,6 +22,7 @@ LAYERS = (
     {"health"},
     {"airbyte"},
     {"source"},
+    {"doctor"},
     {"__init__", "__main__", "run"},
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

@@ -14,6 +14,7 @@ from integration_tests.postgres.test_connection import settings
 from source_timescaledb.errors import ConfigurationError, ContentionError, TransientError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import Connection, Session, open_connection
+from source_timescaledb.postgres.fitness import slot_problems
 from source_timescaledb.postgres.slot import (
     ChangesGoneError,
     Slot,
@@ -22,7 +23,6 @@ from source_timescaledb.postgres.slot import (
     create_slot,
     drop_slot,
     read_slot,
-    slot_problems,
 )
 from source_timescaledb.postgres.timeline import (
     WalPoint,

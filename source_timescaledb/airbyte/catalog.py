@@ -23,10 +23,20 @@ from airbyte_cdk.models import (
 )
 
 from source_timescaledb.cdc.followed import DELETED_AT, LSN, UPDATED_AT
-from source_timescaledb.cdc.preparation import check_followable, is_followable
 from source_timescaledb.config.model import Configuration
+from source_timescaledb.config.replication import Cdc
+from source_timescaledb.config.timescaledb import Timescaledb
 from source_timescaledb.errors import ConfigurationError
-from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
+from source_timescaledb.health.facts import Aim
+from source_timescaledb.health.replication import guard_error
+from source_timescaledb.hypertables.model import (
+    QualifiedName,
+    Registry,
+    Relation,
+    RelationKind,
+    ServerFacts,
+)
+from source_timescaledb.remedy import grant
 from source_timescaledb.snapshot.query import CHUNK_COLUMN
 from source_timescaledb.state.codec import DEFAULT_NAMESPACE
 from source_timescaledb.types.rendering import json_schema
@@ -113,7 +123,7 @@ def airbyte_catalog(registry: Registry, configuration: Configuration) -> Airbyte
     metadata = configuration.timescaledb.emit_chunk_metadata
     following = configuration.cdc is not None
     streams = [
-        _stream(relation, metadata=metadata, followed=following and is_followable(relation))
+        _stream(relation, metadata=metadata, followed=following and relation.followable)
         for relation in offered(registry, configuration)
         if relation.name != CHUNK_EVENTS
     ]
@@ -231,11 +241,13 @@ def request(
         raise ConfigurationError(
             f"Stream {name} is not in the database, or the role may not read it.",
             remedy=f"Grant SELECT on it, or remove the stream. {_REFRESH}",
+            statements=[grant("SELECT ON", name, registry.server.role)] if name in registry.forbidden else (),
         )
     _check_dedup(configured, relation)
     incremental = configured.sync_mode is SyncMode.incremental
-    if following and incremental and is_followable(relation):
-        check_followable(relation)
+    if following and incremental and relation.followable:
+        if error := guard_error(relation, registry.server.role):
+            raise error
         mode, cursor = Mode.CHANGES, None
     else:
         if following and incremental:
@@ -252,6 +264,22 @@ def request(
     )
 
 
+def aim_of(requests: Iterable[StreamRequest], cdc: Cdc, settings: Timescaledb, server: ServerFacts) -> Aim:
+    """What is to be done with a server for the streams whose changes are followed."""
+    followed = list(requests)
+    return Aim(
+        cdc,
+        settings,
+        server,
+        [one.relation for one in followed],
+        chosen=True,
+        unselected={
+            one.name: frozenset(column.name for column in one.relation.columns) - set(one.columns)
+            for one in followed
+        },
+    )
+
+
 def _check_never_followed(
     configured: ConfiguredAirbyteStream, relation: Relation, before: Container[QualifiedName]
 ) -> None:
@@ -261,7 +289,7 @@ def _check_never_followed(
         return
     raise ConfigurationError(
         f"The changes of {relation.name} were followed and cannot be any more: {obstacle.reason}",
-        remedy=f"{obstacle.remedy} If it had left the publication, refresh the stream too. Or, to read it without its "
+        remedy=f"{obstacle.mend} If it had left the publication, refresh the stream too. Or, to read it without its "
         "changes, refresh the source schema in the connection and clear the stream.",
     )
 

@@ -55,7 +55,6 @@ from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.database import LiveCatalog, LiveLookup, read_currency
 from source_timescaledb.cdc.followed import cdc_fields
 from source_timescaledb.cdc.lines import Batch
-from source_timescaledb.cdc.preparation import check_sent
 from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.sightings import Moment
 from source_timescaledb.cdc.visibility import Snapshot
@@ -102,7 +101,7 @@ class Following:
     ) -> None:
         self._session = session
         self._requests = list(requests)
-        self._ground = Ground(session, settings, [one.relation for one in self._requests], before)
+        self._ground = Ground(session, settings, self._requests, before)
         self._clock = OrderClock(before.position.clock if before else 0)
         self._clock_lock = threading.Lock()
         self._streams: list[StreamProgress] = []
@@ -201,10 +200,6 @@ class Following:
     def _connect(self, start: Lsn) -> None:
         session = self._session
         followed = [stream.followed for stream in self._streams]
-        publication = self._ground.cdc.publication
-        session.ask(
-            lambda connection: check_sent(connection, publication, followed), "Looking for generated columns"
-        )
         catalog = LiveCatalog(session.ask, followed, session.extension)
         currency = session.ask(read_currency, "Asking for the currency")
 

@@ -15,7 +15,7 @@ the publication was seen, the same one, after everything that the state says was
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -23,28 +23,31 @@ from typing import Final, TypeVar
 
 from typing_extensions import Self
 
+from source_timescaledb.airbyte.catalog import StreamRequest, aim_of
 from source_timescaledb.airbyte.healing import decode_to, drop_if_given_up, proven_start
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import Skipped
-from source_timescaledb.cdc.preparation import (
-    check_markers,
-    check_server,
+from source_timescaledb.config.replication import Cdc, InvalidPositionBehaviour
+from source_timescaledb.config.timescaledb import ManagePublication
+from source_timescaledb.health.facts import ReplicationFacts
+from source_timescaledb.health.finding import Topic, raise_first
+from source_timescaledb.health.preparation import (
     check_slot,
-    prepare_publication,
+    complete_publication,
     prepare_slot,
     publish_chunks,
 )
-from source_timescaledb.config.replication import Cdc, InvalidPositionBehaviour
-from source_timescaledb.config.timescaledb import ManagePublication
-from source_timescaledb.errors import ConfigurationError
-from source_timescaledb.hypertables.model import QualifiedName, Relation
+from source_timescaledb.health.probes import read_relation_marks, read_replication
+from source_timescaledb.health.replication import replication_findings
+from source_timescaledb.health.standing import kept_marks, kept_point, publication_kept
+from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.barrier import emit_fence, insert_position, start_position, xmin_barrier
 from source_timescaledb.postgres.connection import Connection, ConnectionSettings, open_connection
 from source_timescaledb.postgres.connection import Session as Purpose
 from source_timescaledb.postgres.pool import ReaderPool
-from source_timescaledb.postgres.publication import Publication, PublicationMarks, read_marks
+from source_timescaledb.postgres.publication import Publication, PublicationMarks
 from source_timescaledb.postgres.replication import ReplicationStream
 from source_timescaledb.postgres.slot import ChangesGoneError, drop_slot, read_slot
 from source_timescaledb.postgres.timeline import WalPoint, check_unmoved
@@ -69,7 +72,7 @@ class Ground:
         self,
         session: Session,
         settings: ConnectionSettings,
-        relations: Sequence[Relation],
+        requests: Sequence[StreamRequest],
         before: FollowedStates | None,
     ) -> None:
         cdc = session.configuration.cdc
@@ -82,7 +85,7 @@ class Ground:
         """The hypertables that may have compressed chunks."""
         self._session = session
         self._settings = settings
-        self._relations = relations
+        self._aim = aim_of(requests, cdc, session.configuration.timescaledb, session.registry.server)
         self._writing = ReaderPool(settings, 1, purpose="fences", session=Purpose.WRITING)
         self._log = ExitStack()
         self._made = False
@@ -104,9 +107,9 @@ class Ground:
 
         Raises ConnectorError.
         """
-        self._check()
+        facts = self._judge()
         self._beat()
-        self._prepare_publication()
+        self._prepare_publication(facts)
         try:
             self._check_publication_kept()
             self.timeline = self._prepare_slot(self._kept())
@@ -131,10 +134,10 @@ class Ground:
         Call it after the chunks are listed that will be read: so each of those is published before it is read. Those that
         have `begun`, by oid, must not be missing. Raises ConnectorError.
         """
-        publication, manage = self._publication, self._session.configuration.timescaledb.manage_publication
+        publication = self._publication
         assert publication is not None
         added = self._write(
-            lambda connection: publish_chunks(connection, publication, manage, self._relations, begun),
+            lambda connection: publish_chunks(connection, publication, self._aim, begun),
             f"Adding chunks to the publication {publication.name}",
         )
         if added:
@@ -152,12 +155,7 @@ class Ground:
 
         Raises ConnectorError.
         """
-        found = self._read_marks()
-        if found is None or found.publication != self.marks.publication:
-            raise _republished(
-                self.cdc.publication, f"was {'made again' if found else 'dropped'} while it was followed"
-            )
-        self._check_entries(found, self.marks.entries)
+        self._check_marks(self.marks, meanwhile="while it was followed")
 
     def barrier(self) -> None:
         """Wait for all that is being written: no slice may be read in a snapshot that does not see it."""
@@ -214,25 +212,20 @@ class Ground:
     def _patience(self) -> float:
         return float(self.cdc.initial_waiting_seconds)
 
-    def _check(self) -> None:
+    def _judge(self) -> ReplicationFacts:
+        """Refuse whatever `doctor` would refuse before there is a publication and a slot."""
         session = self._session
-        server = session.registry.server
-        session.ask(lambda connection: check_server(connection, server), "Checking the server")
-        self.compressing = session.ask(
-            lambda connection: check_markers(connection, server, self._relations, session.logger.warning),
-            "Looking for compression",
+        facts = session.ask(
+            lambda connection: read_replication(connection, self._aim), "Looking at the server"
         )
-        if not session.configuration.timescaledb.chunk_by_chunk:
-            raise ConfigurationError(
-                "Changes cannot be followed while hypertables are read in one query (timescaledb.chunk_by_chunk is off).",
-                remedy="Turn timescaledb.chunk_by_chunk on, or choose the update method Standard.",
-            )
-        if session.replica:
-            raise ConfigurationError(
-                "Slices cannot be read from a replica while changes are followed: its snapshots do not tell which "
-                "transactions they see.",
-                remedy="Remove timescaledb.replica_host, or choose the update method Standard.",
-            )
+        if (
+            self.before is not None
+        ):  # of chunks that are missing some may have begun: `publish_chunks` tells them apart
+            facts = replace(facts, missing=())
+        findings = [one for one in replication_findings(self._aim, facts) if one.topic is not Topic.UNSEEN]
+        raise_first(findings, session.logger.warning)
+        self.compressing = frozenset(facts.compressing.hypertables)
+        return facts
 
     def _beat(self) -> None:
         """Run what the user wants to be run at the start of each sync."""
@@ -242,63 +235,33 @@ class Ground:
                 lambda connection: connection.execute(query.encode()), "Running heartbeat_action_query"
             )
 
-    def _prepare_publication(self) -> None:
-        session = self._session
-        manage = session.configuration.timescaledb.manage_publication
+    def _prepare_publication(self, facts: ReplicationFacts) -> None:
         self._publication = self._write(
-            lambda connection: prepare_publication(
-                connection, self.cdc, manage, self._relations, session.logger.warning
-            ),
+            lambda connection: complete_publication(connection, self._aim, facts.unlisted),
             f"Preparing the publication {self.cdc.publication}",
         )
         if self.before is None:
             self.publish_chunks()
 
     def _check_publication_kept(self) -> None:
-        """Refuse a publication that is not the one of the state.
-
-        What was written while there was none is left out by a server that goes on without one (PostgreSQL 18), and stops
-        the others (42704); what was written while a table was not in it is left out by all.
-        """
+        """Refuse a publication that is not the one of the state."""
         self._marks = self._read_marks()
-        if self.before is None:
-            return
-        if self.before.position.publication not in (0, self.marks.publication):
-            raise _republished(self.cdc.publication, "was made again since the last sync")
-        entries = {state.relation: state.entry for state in self.before.streams.values() if state.entry}
-        self._check_entries(self.marks, entries)
+        if self.before is not None:
+            self._check_marks(kept_marks(self.before))
 
-    def _check_entries(self, found: PublicationMarks, before: Mapping[int, int]) -> None:
-        """Refuse to go on with tables that were taken out of the publication meanwhile, whether they are back or not."""
-        lost = [
-            relation.name
-            for relation in self._relations
-            if before.get(relation.oid, 0) not in (0, found.entries.get(relation.oid))
-        ]
-        if lost:
-            raise ConfigurationError(
-                f"{', '.join(map(str, lost))} left the publication {self.cdc.publication} after it was "
-                "followed there: what was written meanwhile is not sent.",
-                remedy="See that the publication lists what is to be followed, and refresh these streams.",
-            )
+    def _check_marks(self, before: PublicationMarks, *, meanwhile: str = "since the last sync") -> None:
+        name, found = self.cdc.publication, self._read_marks()
+        raise_first(publication_kept(name, self._aim.relations, found, before, meanwhile=meanwhile))
 
     def _read_marks(self) -> PublicationMarks | None:
-        """The marks of the publication as it is now, with the entries by the oids of the streams' relations."""
-        name, tables = self.cdc.publication, {one.oid: one.table_oid for one in self._relations}
-        found = self._session.ask(
-            lambda connection: read_marks(connection, name, tables.values()),
+        name, relations = self.cdc.publication, self._aim.relations
+        return self._session.ask(
+            lambda connection: read_relation_marks(connection, name, relations),
             f"Looking for the publication {name}",
         )
-        if found is None:
-            return None
-        entries = {oid: found.entries[table] for oid, table in tables.items() if table in found.entries}
-        return replace(found, entries=entries)
 
     def _kept(self) -> WalPoint | None:
-        if self.before is None:
-            return None
-        position = self.before.position
-        return WalPoint(position.database.system, position.timeline, Lsn.parse(position.lsn))
+        return None if self.before is None else kept_point(self.before.position)
 
     def _clear_away(self) -> None:
         """Drop the slot if nobody can ever read it again and it is ours to make another."""
@@ -390,11 +353,3 @@ class Ground:
                 return question(connection)
 
         return self._session.patience(self._session.pause).keep_trying(once, doing)
-
-
-def _republished(name: str, what: str) -> ChangesGoneError:
-    return ChangesGoneError(
-        f"The publication {name} {what}: the server does not send what was written while there was none.",
-        remedy="See that it exists and lists what is to be followed. Then clear the state of the connection, or choose "
-        "Re-sync data in the setting invalid_cdc_cursor_position_behavior.",
-    )

@@ -1,7 +1,7 @@
 """Healing: what a sync mends by itself is what cannot lose data, and each act says why.
 
 Elsewhere connections are opened again (`postgres.retry`), and chunks are added to the publication and read
-(`cdc.preparation`). Here are the acts on a slot, which is where data can be lost: a slot that is dropped takes with it
+(`health.preparation`). Here are the acts on a slot, which is where data can be lost: a slot that is dropped takes with it
 all changes that nobody has kept. So two kinds may be dropped, and no others.
 
 - A slot that this very sync has made and has read nothing from. A slot can be made in a moment from which the server can

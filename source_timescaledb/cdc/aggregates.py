@@ -23,13 +23,19 @@ from psycopg import sql
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import Obstacle, QualifiedName, Registry, Relation
 from source_timescaledb.postgres.connection import Connection
-from source_timescaledb.postgres.identity import ReplicaIdentity, replica_identities, unsafe_identities
+from source_timescaledb.postgres.identity import (
+    ReplicaIdentity,
+    identification,
+    replica_identities,
+    unsafe_identities,
+)
 from source_timescaledb.postgres.publication import (
     Publication,
     addition,
     published,
     read_publication,
 )
+from source_timescaledb.remedy import Statement
 
 _MATERIALIZATIONS: Final = """
 SELECT g.user_view_schema::text, g.user_view_name::text, c.oid::int8, n.nspname::text, c.relname::text
@@ -54,11 +60,6 @@ class Unrefreshable:
     view: QualifiedName
     table: QualifiedName
     """The hypertable that holds its rows."""
-
-
-def identification(table: QualifiedName) -> str:
-    """The statement after which a refresh survives a publication, and tells which rows it deletes."""
-    return sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL;").format(sql.Identifier(*table)).as_string(None)
 
 
 def with_followed_aggregates(
@@ -100,7 +101,7 @@ def check_identified(connection: Connection, relations: Iterable[Relation]) -> N
             raise ConfigurationError(
                 f"{relation.table}, which holds the rows of {relation.name}, has lost its replica identity: in a "
                 "publication its refresh would fail.",
-                remedy=identification(relation.table),
+                statements=[identification(relation.table)],
             )
 
 
@@ -136,7 +137,7 @@ def _judged(
     if obstacle is None and not (identified and (listed or adds_tables)):
         obstacle = Obstacle(
             _reason(relation.table, publication, identified=identified, listed=listed or adds_tables),
-            " ".join(_statements(relation.table, publication, identified=identified, listed=listed)),
+            tuple(_statements(relation.table, publication, identified=identified, listed=listed)),
         )
     aggregate = replace(relation.aggregate, followed=obstacle is None, obstacle=obstacle)
     return replace(relation, aggregate=aggregate)
@@ -148,12 +149,16 @@ def _hidden(relation: Relation) -> Obstacle | None:
     if not relation.aggregate.finalized:
         return Obstacle(
             "its stored rows are partial states, of the form before TimescaleDB 2.7.",
-            sql.SQL("CALL cagg_migrate({});").format(sql.Literal(str(relation.name))).as_string(None),
+            (
+                Statement.of(
+                    sql.SQL("CALL cagg_migrate({})").format(sql.Identifier(*relation.name).as_string(None))
+                ),
+            ),
         )
     if relation.hypertable is None or relation.guarded:
         return Obstacle(
             "the role may not read all of it.",
-            "Grant SELECT on it to the role, and let no row-level security apply.",
+            remedy="Grant SELECT on it to the role, and let no row-level security apply.",
         )
     return None
 
@@ -166,7 +171,9 @@ def _reason(table: QualifiedName, publication: str, *, identified: bool, listed:
     return f"{table}, which holds its rows, is {absence}." if identified else f"{identity}, and is {absence}."
 
 
-def _statements(table: QualifiedName, publication: str, *, identified: bool, listed: bool) -> Sequence[str]:
+def _statements(
+    table: QualifiedName, publication: str, *, identified: bool, listed: bool
+) -> Sequence[Statement]:
     """What makes it followable, in the only order that harms no refresh."""
     identity = [] if identified else [identification(table)]
-    return identity if listed else [*identity, addition(publication, [table], whole=True)]
+    return identity if listed else [*identity, *addition(publication, [table], whole=True)]

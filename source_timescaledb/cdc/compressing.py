@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts, ServerVersion
 from source_timescaledb.postgres.connection import Connection
 
@@ -109,7 +108,7 @@ def read_compressing(
 ) -> Compressing:
     """Ask the server; nothing where there can be no compression. Raises psycopg errors as they come."""
     extension = server.extension
-    if extension is None or server.license == "apache":
+    if extension is None or server.license == "apache" or not any(one.hypertable for one in relations):
         return Compressing()
     option = "k.status & 8 <> 0" if extension >= _TABLE_OPTION_SINCE else "false"
     found: dict[int, bool] = dict(connection.execute(_COMPRESSING.format(direct=option).encode()).fetchall())
@@ -127,27 +126,4 @@ def read_compressing(
         aggregates=tuple(one.name for one in compressed if one.aggregate is not None),
         settings=settings,
         overrides=tuple(one for one in overrides if one.role is not None),
-    )
-
-
-def unmarked(server: ServerFacts, compressing: Compressing) -> ConfigurationError | None:
-    """Why the log of a server does not tell its own moves of rows from changes; None if it does.
-
-    It matters where what is followed is among `compressing`.
-    """
-    settings = compressing.settings
-    if settings is None or is_on(settings.get(MARKERS, "off")):
-        return None
-    what = "would delete living rows downstream and repeat others"
-    if MARKERS in settings:
-        return ConfigurationError(
-            f"The server does not mark what compression and decompression move ({MARKERS} is off): they {what}.",
-            remedy=f"ALTER SYSTEM SET {MARKERS} = on; SELECT pg_reload_conf();",
-        )
-    partly = (
-        " marks only what an UPDATE or DELETE decompresses" if EARLY_MARKERS in settings else " marks nothing"
-    )
-    return ConfigurationError(
-        f"TimescaleDB {server.extension}{partly} in the log: compression and decompression {what}.",
-        remedy=f"Upgrade TimescaleDB to 2.16 or newer, with {MARKERS} on, as it is by default.",
     )

@@ -1,26 +1,29 @@
 """From facts to findings: everything that stands in the way at once, each with the SQL or setting that mends it.
 
 Pure: the facts come from the registry and from `health.probes`. `check` fails on what blocks and logs the rest, so
-that nobody mends one grant only to hear of the next.
+that nobody mends one grant only to hear of the next; `doctor` shows all of it, and judges a catalog and a state too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
 
-from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.timescaledb import TieredChunks
-from source_timescaledb.health.finding import Finding, Severity
-from source_timescaledb.health.replication import ReplicationFacts, replication_findings
+from source_timescaledb.health.facts import Aim, ReplicationFacts
+from source_timescaledb.health.finding import Finding, Severity, Topic, ordered
+from source_timescaledb.health.replication import replication_findings
+from source_timescaledb.health.standing import standing_findings
 from source_timescaledb.hypertables.catalog import OLDEST_SUPPORTED
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation
+from source_timescaledb.hypertables.naming import listed
+from source_timescaledb.remedy import Statement, grant
+from source_timescaledb.state.codec import FollowedStates
 
 OLDEST_POSTGRESQL: Final = 14
-_LISTED_AT_MOST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +32,39 @@ class Probes:
 
     closed_schemas: tuple[str, ...] = ()
     """Schemas of TimescaleDB's own, or of chunks, that the role has no USAGE on."""
+    unmeasured: tuple[QualifiedName, ...] = ()
+    """Hypertables with chunks that the server has no statistics of."""
     replication: ReplicationFacts | None = None
-    """What change data capture needs to know; None where it is not configured."""
+    """What change data capture needs to know; None where nothing is followed."""
 
 
 def diagnose(
-    configuration: Configuration, registry: Registry, offered: Iterable[Relation], probes: Probes
+    registry: Registry,
+    offered: Sequence[Relation],
+    probes: Probes,
+    aim: Aim | None = None,
+    before: FollowedStates | None = None,
+    *,
+    chosen: bool = False,
+    tiered_chunks: TieredChunks = TieredChunks.SKIP,
 ) -> list[Finding]:
-    """Every finding, what blocks first."""
-    readable = list(offered)
+    """Every finding, what blocks first.
+
+    `offered` are the relations that can be streams, or, if `chosen`, those that are; `aim` is what is to be followed, if
+    anything is, and `before` the state from which.
+    """
     findings = [
         *_server(registry),
         *_schemas(registry),
         *_extension(registry, probes),
-        *_relations(registry, readable),
-        *_tiered(configuration, readable),
+        *_relations(registry, offered, chosen=chosen),
+        *_tiered(offered, tiered_chunks, following=aim is not None),
+        *_statistics(probes),
     ]
-    if configuration.cdc is not None and probes.replication is not None:
-        settings, server = configuration.timescaledb, registry.server
-        findings += replication_findings(configuration.cdc, settings, server, readable, probes.replication)
-    return sorted(findings, key=lambda finding: finding.severity is not Severity.BLOCKING)
+    if aim is not None and probes.replication is not None:
+        findings += replication_findings(aim, probes.replication)
+        findings += standing_findings(aim, probes.replication, before)
+    return ordered(findings)
 
 
 def _server(registry: Registry) -> Iterator[Finding]:
@@ -57,12 +73,14 @@ def _server(registry: Registry) -> Iterator[Finding]:
     if major < OLDEST_POSTGRESQL:
         yield Finding(
             Severity.BLOCKING,
+            Topic.SERVER,
             f"The server runs PostgreSQL {major}, and this connector needs {OLDEST_POSTGRESQL} or newer.",
             "Upgrade the server.",
         )
     if server.encoding == "SQL_ASCII":
         yield Finding(
             Severity.WARNING,
+            Topic.SERVER,
             "The database has the encoding SQL_ASCII: it may hold text that is not UTF-8, and a sync stops there.",
             "Convert the database to UTF8.",
         )
@@ -73,14 +91,18 @@ def _schemas(registry: Registry) -> Iterator[Finding]:
     if registry.missing_schemas:
         yield Finding(
             Severity.BLOCKING,
+            Topic.CONFIGURATION,
             f"These schemas do not exist in the database: {', '.join(registry.missing_schemas)}.",
             "Correct the setting schemas; names are case sensitive.",
         )
     if registry.unusable_schemas:
         yield Finding(
             Severity.BLOCKING,
+            Topic.RIGHTS,
             f"The role {role} may not use these schemas: {', '.join(registry.unusable_schemas)}.",
-            " ".join(_grant("USAGE ON SCHEMA", [schema], role) for schema in registry.unusable_schemas),
+            statements=tuple(
+                grant("USAGE ON SCHEMA", [schema], role) for schema in registry.unusable_schemas
+            ),
         )
 
 
@@ -89,60 +111,92 @@ def _extension(registry: Registry, probes: Probes) -> Iterator[Finding]:
     if extension is None:
         yield Finding(
             Severity.WARNING,
+            Topic.EXTENSION,
             "The database has no TimescaleDB extension: it is read as plain PostgreSQL.",
-            "If it should have one, run CREATE EXTENSION timescaledb in this database.",
+            "Run that if it should have one.",
+            statements=(Statement("CREATE EXTENSION timescaledb;", unless=_HAS_EXTENSION),),
+            choice=True,
         )
     elif extension < OLDEST_SUPPORTED:
         yield Finding(
             Severity.BLOCKING,
+            Topic.EXTENSION,
             f"The database has TimescaleDB {extension}, and this connector needs {OLDEST_SUPPORTED} or newer.",
-            "Run ALTER EXTENSION timescaledb UPDATE.",
+            "Run that as the first statement of a session.",
+            statements=(Statement("ALTER EXTENSION timescaledb UPDATE;"),),
+        )
+    elif registry.server.license == "apache":
+        yield Finding(
+            Severity.NOTE,
+            Topic.EXTENSION,
+            "TimescaleDB is the Apache edition here: it has no compression and no continuous aggregates, so "
+            "there are none to read.",
         )
     if probes.closed_schemas:
         yield Finding(
             Severity.BLOCKING,
+            Topic.RIGHTS,
             f"The role {role} may not use the schemas that hold chunks and the catalog: "
             f"{', '.join(probes.closed_schemas)}.",
-            " ".join(_grant("USAGE ON SCHEMA", [schema], role) for schema in probes.closed_schemas),
+            statements=tuple(grant("USAGE ON SCHEMA", [schema], role) for schema in probes.closed_schemas),
         )
 
 
-def _relations(registry: Registry, offered: list[Relation]) -> Iterator[Finding]:
+_HAS_EXTENSION: Final = "EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+
+
+def _relations(registry: Registry, offered: Sequence[Relation], *, chosen: bool) -> Iterator[Finding]:
+    """Where streams are chosen, one that may not be read is an error of its own (`airbyte.catalog`)."""
     role, forbidden = registry.server.role, registry.forbidden
-    if forbidden:
-        shown = forbidden[:_LISTED_AT_MOST]
-        more = f" and {len(forbidden) - len(shown)} more" if len(forbidden) > len(shown) else ""
+    if forbidden and not chosen:
         yield Finding(
             Severity.WARNING if offered else Severity.BLOCKING,
-            f"The role {role} may not read {', '.join(map(str, shown))}{more}.",
-            " ".join(_grant("SELECT ON", name, role) for name in shown),
+            Topic.RIGHTS,
+            f"The role {role} may not read {listed(forbidden)}.",
+            statements=tuple(grant("SELECT ON", name, role) for name in forbidden),
+            choice=bool(offered),
         )
-    elif not offered:
+    elif not offered and not chosen:
         yield Finding(
             Severity.BLOCKING,
+            Topic.STREAMS,
             "There is nothing to read: the chosen schemas hold no table, hypertable or view.",
             "Correct the setting schemas, or the patterns of hypertables.",
         )
 
 
-def _tiered(configuration: Configuration, offered: list[Relation]) -> Iterator[Finding]:
-    names = [str(relation.name) for relation in offered if relation.tiered]
+def _tiered(
+    offered: Sequence[Relation], tiered_chunks: TieredChunks, *, following: bool
+) -> Iterator[Finding]:
+    names = [relation.name for relation in offered if relation.tiered]
     if not names:
         return
-    shown = ", ".join(names[:_LISTED_AT_MOST])
-    more = f" and {len(names) - _LISTED_AT_MOST} more" if len(names) > _LISTED_AT_MOST else ""
-    if configuration.timescaledb.tiered_chunks is TieredChunks.SKIP:
+    if tiered_chunks is TieredChunks.SKIP:
         yield Finding(
             Severity.WARNING,
-            f"Rows in tiered storage are not read: {shown}{more} have some.",
+            Topic.STREAMS,
+            f"Rows in tiered storage are not read: {listed(names)} have some.",
             "Set timescaledb.tiered_chunks to read to read them too.",
         )
-    elif configuration.cdc is not None:
+    elif following:
         yield Finding(
             Severity.WARNING,
-            f"Rows in tiered storage are in no log: those of {shown}{more} are read once, at the end of the first load.",
+            Topic.STREAMS,
+            f"Rows in tiered storage are in no log: those of {listed(names)} are read once, at the end of the first "
+            "load.",
         )
 
 
-def _grant(what: str, name: Iterable[str] | QualifiedName, role: str) -> str:
-    return f"GRANT {what} {sql.Identifier(*name).as_string(None)} TO {sql.Identifier(role).as_string(None)};"
+def _statistics(probes: Probes) -> Iterator[Finding]:
+    if probes.unmeasured:
+        yield Finding(
+            Severity.NOTE,
+            Topic.STATISTICS,
+            f"The server has no statistics of some chunks of {listed(probes.unmeasured)}: how many rows are to be read "
+            "cannot be estimated.",
+            statements=tuple(
+                Statement.of(sql.SQL("ANALYZE {}").format(sql.Identifier(*name)))
+                for name in probes.unmeasured
+            ),
+            choice=True,
+        )

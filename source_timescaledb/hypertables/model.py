@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import Final, NamedTuple
 
+from source_timescaledb.remedy import Statement, brief
 from source_timescaledb.types.model import Kind, PgType
 
 OPEN_BELOW: Final = -(2**63)
@@ -164,8 +165,15 @@ class Obstacle:
 
     reason: str
     """A sentence."""
-    remedy: str
+    statements: tuple[Statement, ...] = ()
     """What to run, after which they are."""
+    remedy: str = ""
+    """What to do where there is nothing to run, as a sentence."""
+
+    @property
+    def mend(self) -> str:
+        """What to do, as a part of a sentence."""
+        return " ".join(filter(None, (brief(self.statements), self.remedy)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +207,9 @@ class RelationKind(str, Enum):
     def lockable(self) -> bool:
         """Whether LOCK TABLE takes it and finds rows of its own behind the name."""
         return self in (RelationKind.HYPERTABLE, RelationKind.TABLE, RelationKind.PARTITIONED_TABLE)
+
+
+_LOGGED: Final = frozenset({RelationKind.TABLE, RelationKind.HYPERTABLE, RelationKind.PARTITIONED_TABLE})
 
 
 class Column(NamedTuple):
@@ -258,6 +269,11 @@ class Relation:
         if self.aggregate is None or self.hypertable is None or self.guarded:
             return self.name
         return self.hypertable.name
+
+    @property
+    def followable(self) -> bool:
+        """Whether it has changes in the log: a table, or a continuous aggregate that is prepared (`cdc.aggregates`)."""
+        return self.kind in _LOGGED or (self.aggregate is not None and self.aggregate.followed)
 
     @property
     def tells_chunks(self) -> bool:

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.remedy import Statement
 
 _IDENTITIES: Final = """
 WITH RECURSIVE family AS (
@@ -86,13 +87,17 @@ class ReplicaIdentity:
         return self.usable and (whole or (bool(names) and names <= self.columns))
 
     @property
-    def remedy(self) -> str:
+    def remedy(self) -> Statement:
         """The SQL that makes it usable; TimescaleDB (2.12 and later) passes it on to all chunks."""
-        table = sql.Identifier(*self.name).as_string(None)
         if self.candidate is None:
-            return f"ALTER TABLE {table} REPLICA IDENTITY FULL;"
-        index = sql.Identifier(self.candidate).as_string(None)
-        return f"ALTER TABLE {table} REPLICA IDENTITY USING INDEX {index};"
+            return identification(self.name)
+        statement = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
+        return Statement.of(statement.format(sql.Identifier(*self.name), sql.Identifier(self.candidate)))
+
+
+def identification(table: QualifiedName) -> Statement:
+    """The statement after which the log tells old rows in whole."""
+    return Statement.of(sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(sql.Identifier(*table)))
 
 
 def replica_identities(connection: Connection, oids: Iterable[int]) -> list[ReplicaIdentity]:

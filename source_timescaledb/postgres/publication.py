@@ -23,12 +23,15 @@ from psycopg import errors, sql
 
 from source_timescaledb.errors import ConfigurationError, ConnectorError, ContentionError
 from source_timescaledb.hypertables.model import QualifiedName
+from source_timescaledb.hypertables.naming import listed
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.identity import ReplicaIdentity, unsafe_identities
+from source_timescaledb.remedy import Statement
 from source_timescaledb.sqlstates import connector_error
 
 TABLES_AT_ONCE: Final = 500
-NAMES_SHOWN: Final = 10
+TABLES_TO_READ: Final = 20
+"""How many stand in one statement that a person is to read."""
 
 _SCHEMA_FORM: Final = 150_000
 """PostgreSQL 15 brought schemas, row filters and column lists; older servers lack their catalogs."""
@@ -51,7 +54,8 @@ JOIN pg_catalog.pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = %s ORDER B
 """
 
 _RESTRICTED: Final = """
-SELECT n.nspname::text, c.relname::text, r.prqual IS NOT NULL, r.prattrs IS NOT NULL
+SELECT n.nspname::text, c.relname::text, r.prqual IS NOT NULL, r.prattrs IS NOT NULL,
+       coalesce((SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1), c.oid)::int8
 FROM pg_catalog.pg_publication_rel r
 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE r.prpubid = %s AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL) ORDER BY 1, 2
@@ -75,7 +79,7 @@ _BY_SCHEMA: Final = """
             JOIN pg_catalog.pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = ac.relnamespace)"""
 
 _CHUNKS: Final = """
-SELECT c.oid::int8, i.inhparent::int8, n.nspname::text, c.relname::text
+SELECT c.oid::int8, i.inhparent::int8, n.nspname::text, c.relname::text, pg_has_role(c.relowner, 'USAGE')
 FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'r' AND NOT c.relispartition
@@ -87,6 +91,15 @@ _TIERED: Final = """
 SELECT DISTINCT i.inhparent::int8 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = ANY(%s::int8[]::oid[]) AND c.relkind = 'f' AND NOT c.relispartition
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Restricted:
+    """A table of which a publication publishes only some rows, or only some columns."""
+
+    name: QualifiedName
+    family: int
+    """The oid of the hypertable whose chunk it is, else its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +119,9 @@ class Publication:
     via_root: bool
     """Whether a partition's changes are sent as its root's."""
     schemas: tuple[str, ...] = ()
-    filtered: tuple[QualifiedName, ...] = ()
+    filtered: tuple[Restricted, ...] = ()
     """Tables of which only some rows are published."""
-    narrowed: tuple[QualifiedName, ...] = ()
+    narrowed: tuple[Restricted, ...] = ()
     """Tables of which only some columns are published."""
 
 
@@ -130,6 +143,8 @@ class MissingChunk:
     hypertable: int
     """The oid of its hypertable."""
     name: QualifiedName
+    owned: bool = True
+    """Whether our role may add it."""
 
 
 def read_publication(connection: Connection, name: str) -> Publication | None:
@@ -145,8 +160,8 @@ def read_publication(connection: Connection, name: str) -> Publication | None:
     return replace(
         publication,
         schemas=tuple(schema for (schema,) in schemas),
-        filtered=tuple(QualifiedName(schema, table) for schema, table, rows, _ in restricted if rows),
-        narrowed=tuple(QualifiedName(schema, table) for schema, table, _, columns in restricted if columns),
+        filtered=tuple(Restricted(QualifiedName(*row[:2]), row[4]) for row in restricted if row[2]),
+        narrowed=tuple(Restricted(QualifiedName(*row[:2]), row[4]) for row in restricted if row[3]),
     )
 
 
@@ -183,8 +198,8 @@ def missing_chunks(
     rows = connection.execute(_CHUNKS, [list(hypertables)]).fetchall()
     covered = published(connection, publication, (row[0] for row in rows))
     return [
-        MissingChunk(oid, hypertable, QualifiedName(schema, name))
-        for oid, hypertable, schema, name in rows
+        MissingChunk(oid, hypertable, QualifiedName(schema, name), owned)
+        for oid, hypertable, schema, name, owned in rows
         if oid not in covered
     ]
 
@@ -253,7 +268,7 @@ def create_publication(
     except errors.DuplicateObject:
         raise ContentionError(f"{doing} failed: somebody else has made it meanwhile.") from None
     except errors.InsufficientPrivilege as error:
-        raise _forbidden(error, doing, statement.as_string(connection)) from None
+        raise _forbidden(error, doing, [Statement.of(statement)]) from None
     except psycopg.Error as error:
         raise connector_error(error, doing) from None
 
@@ -266,55 +281,93 @@ def read_tiered(connection: Connection, hypertables: Iterable[int]) -> set[int]:
     return {oid for (oid,) in connection.execute(_TIERED, [list(hypertables)]).fetchall()}
 
 
+def creation(
+    publication: str, tables: Sequence[QualifiedName], *, tiered: Container[QualifiedName] = ()
+) -> Statement:
+    """The statement that makes a publication of tables and all that inherits from them.
+
+    Those with a chunk in tiered storage, which no publication takes, come alone: their other chunks are added by a sync.
+    """
+    return Statement.of(
+        sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(
+            sql.Identifier(publication), _listed_in(tables, whole=True, tiered=tiered)
+        ),
+        unless=sql.SQL("EXISTS (SELECT FROM pg_publication WHERE pubname = {})").format(publication),
+    )
+
+
 def addition(
     publication: str,
     names: Sequence[QualifiedName],
     *,
     whole: bool = False,
     tiered: Container[QualifiedName] = (),
-) -> str:
-    """The statement that adds tables, as a person may run it.
+) -> list[Statement]:
+    """The statements that add tables, as a person may run them; with `whole`, with all that inherits from them.
 
-    With `whole`, with all that inherits from them; but those with a chunk in tiered storage, which no publication takes,
-    alone: their other chunks are added by a sync.
+    Those with a chunk in tiered storage, which no publication takes, come alone: their other chunks are added by a sync.
     """
-    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {};").format(
-        sql.Identifier(publication),
-        sql.SQL(", ").join(
-            _listing(name, whole=whole and name not in tiered) for name in names[:NAMES_SHOWN]
-        ),
-    )
-    more = f" (and {len(names) - NAMES_SHOWN} more)" if len(names) > NAMES_SHOWN else ""
-    return statement.as_string(None) + more
+    return [
+        _addition(publication, names[first : first + TABLES_TO_READ], whole=whole, tiered=tiered)
+        for first in range(0, len(names), TABLES_TO_READ)
+    ]
 
 
-def publishing(publication: str) -> str:
+def widening(publication: str, names: Sequence[QualifiedName]) -> list[Statement]:
+    """The statements after which all rows and columns of tables are published."""
+    return [
+        Statement.of(
+            sql.SQL("ALTER PUBLICATION {} {} TABLE {}").format(sql.Identifier(publication), verb, tables)
+        )
+        for first in range(0, len(names), TABLES_TO_READ)
+        for tables in [_listed_in(names[first : first + TABLES_TO_READ])]
+        for verb in (sql.SQL("DROP"), sql.SQL("ADD"))
+    ]
+
+
+def publishing(publication: str) -> Statement:
     """The statement after which it publishes every kind of change."""
-    statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');")
-    return statement.format(sql.Identifier(publication)).as_string(None)
+    statement = sql.SQL("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate')")
+    return Statement.of(statement.format(sql.Identifier(publication)))
 
 
 def _add(connection: Connection, publication: str, tables: Sequence[QualifiedName]) -> None:
     try:
-        connection.execute(_addition(publication, tables))
+        connection.execute(_addition(publication, tables).text.encode())
     except (errors.DuplicateObject, errors.UndefinedTable, errors.InvalidSchemaName):
         if len(tables) > 1:
             middle = len(tables) // 2
             _add(connection, publication, tables[:middle])
             _add(connection, publication, tables[middle:])
     except errors.InsufficientPrivilege as error:
-        more = f" (and {len(tables) - NAMES_SHOWN} more tables)" if len(tables) > NAMES_SHOWN else ""
-        statement = _addition(publication, tables[:NAMES_SHOWN]).as_string(connection)
-        raise _forbidden(error, f"Adding tables to the publication {publication}", statement + more) from None
+        doing = f"Adding tables to the publication {publication}"
+        raise _forbidden(error, doing, addition(publication, tables)) from None
     except psycopg.Error as error:
         raise connector_error(error, f"Adding tables to the publication {publication}") from None
 
 
-def _addition(publication: str, tables: Sequence[QualifiedName]) -> sql.Composed:
-    return sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(
-        sql.Identifier(publication),
-        sql.SQL(", ").join(sql.SQL("ONLY {}").format(_table(name)) for name in tables),
+def _addition(
+    publication: str,
+    tables: Sequence[QualifiedName],
+    *,
+    whole: bool = False,
+    tiered: Container[QualifiedName] = (),
+) -> Statement:
+    """For a script, the first of them stands for all."""
+    each = _listed_in(tables, whole=whole, tiered=tiered)
+    return Statement.of(
+        sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(publication), each),
+        unless=sql.SQL(
+            "EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid"
+            " WHERE p.pubname = {} AND r.prrelid = to_regclass({}))"
+        ).format(publication, _table(tables[0]).as_string(None)),
     )
+
+
+def _listed_in(
+    tables: Sequence[QualifiedName], *, whole: bool = False, tiered: Container[QualifiedName] = ()
+) -> sql.Composed:
+    return sql.SQL(", ").join(_listing(name, whole=whole and name not in tiered) for name in tables)
 
 
 def _table(name: QualifiedName) -> sql.Identifier:
@@ -326,20 +379,20 @@ def _listing(name: QualifiedName, *, whole: bool) -> sql.Composed:
     return sql.SQL("{}" if whole else "ONLY {}").format(_table(name))
 
 
-def _forbidden(error: psycopg.Error, doing: str, statement: str) -> ConnectorError:
+def _forbidden(error: psycopg.Error, doing: str, statements: Sequence[Statement]) -> ConnectorError:
     plain = connector_error(error, doing)
     return ConfigurationError(
         plain.message,
-        remedy=f"Run as the owner of the publication and its tables, or as a superuser: {statement}",
+        remedy="Run that as the owner of the publication and its tables, or as a superuser.",
         detail=plain.detail,
+        statements=statements,
     )
 
 
 def _would_break(name: str, unsafe: Sequence[ReplicaIdentity]) -> ConfigurationError:
-    shown = [str(identity.name) for identity in unsafe[:NAMES_SHOWN]]
-    more = f" and {len(unsafe) - NAMES_SHOWN} more" if len(unsafe) > NAMES_SHOWN else ""
     return ConfigurationError(
         f"The publication {name} was not created: UPDATE and DELETE would then fail on tables without a usable replica "
-        f"identity: {', '.join(shown)}{more}.",
-        remedy=f"Run as their owner: {' '.join(identity.remedy for identity in unsafe[:NAMES_SHOWN])}",
+        f"identity: {listed([identity.name for identity in unsafe])}.",
+        remedy="Run that as their owner.",
+        statements=[identity.remedy for identity in unsafe],
     )

@@ -43,12 +43,12 @@ from typing_extensions import Self
 from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.fitness import invalidated
 from source_timescaledb.postgres.slot import (
     START_OVER,
     ChangesGoneError,
     UndecodableSlotError,
     answer,
-    invalidated,
     read_slot,
     slot_error,
 )
@@ -98,7 +98,7 @@ class ReplicationStream:
 
         Args:
             connection: a `Session.REPLICATION` one, which is the stream's from now on.
-            slot: the slot's name; `slot.slot_problems` were none.
+            slot: the slot's name; `fitness.slot_problems` were none.
             publications: their names.
             start: transactions whose commit ends before it are not sent; the server raises it to `confirmed_flush`.
             acknowledged: what the server may forget already; 0 is nothing.

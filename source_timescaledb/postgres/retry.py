@@ -135,6 +135,7 @@ def _exhausted(last: TransientError, budget: Budget, doing: str) -> TransientErr
         f"{last.message}",
         remedy=last.remedy,
         detail=last.detail,
+        statements=last.statements,
     )
 
 

@@ -1,9 +1,4 @@
-"""Replication slots: what they are, whether they may be used, and how they are made without waiting for ever.
-
-*Validation.* The server would not object to most of what is wrong. It raises a start position below `confirmed_flush`
-in silence and so skips what lies between; it takes one past the end of its own log and skips what will be written up to
-there (both measured). So the slot, the position that the state remembers and the server are compared here before the
-stream starts, and everything that is wrong is told at once.
+"""Replication slots: what they are, and how they are made without waiting for ever; whether they may be used: `fitness`.
 
 *Creation* waits for every transaction that is writing, and no timeout of the server ends that wait as a whole. We ask
 without blocking, look for the blockers from another connection when it takes too long, and cancel. A slot whose creation
@@ -27,7 +22,6 @@ from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.barrier import END_WRITERS, OpenWriter, named, open_writers
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.streaming import failure
-from source_timescaledb.postgres.timeline import WalPoint
 from source_timescaledb.sqlstates import connector_error
 
 PLUGIN: Final = "pgoutput"
@@ -35,16 +29,10 @@ POLL_SECONDS: Final = 0.02
 CANCEL_SECONDS: Final = 5.0
 CANCEL_AGAIN_SECONDS: Final = 0.5
 
-_FAILOVER: Final = 170_000
+FAILOVER: Final = 170_000
 """PostgreSQL 17 brought slots that standbys take over."""
 
-LIMITS: Final = {
-    "wal_removed": "max_slot_wal_keep_size",
-    "rows_removed": "hot_standby_feedback",
-    "wal_level_insufficient": "wal_level",
-    "idle_timeout": "idle_replication_slot_timeout",
-}
-"""The setting behind each `invalidation_reason` (PostgreSQL manual, pg_replication_slots)."""
+ACTIVE: Final = "One slot serves one connection: end the other reader, or wait until it has gone."
 
 START_OVER: Final = (
     "Drop the slot, make it again and clear the state of the connection, or choose Re-sync data in the setting "
@@ -58,6 +46,12 @@ class ChangesGoneError(ConfigurationError):
 
 class SlotInvalidatedError(ChangesGoneError):
     """The server has given the slot up: it can never be read again."""
+
+
+class UnfitSlotError(ConfigurationError):
+    """The slot is of a kind that cannot serve us; its statement makes `another` beside it."""
+
+    another = ""
 
 
 class UndecodableSlotError(ConfigurationError):
@@ -121,24 +115,6 @@ def read_slot(connection: Connection, name: str) -> Slot | None:
     query = sql.SQL("SELECT to_jsonb(s) FROM pg_catalog.pg_replication_slots s WHERE slot_name = {}")
     row = connection.execute(query.format(sql.Literal(name))).fetchone()
     return Slot.from_row(row[0]) if row else None
-
-
-def slot_problems(
-    name: str,
-    slot: Slot | None,
-    database: str,
-    kept: WalPoint | None = None,
-    *,
-    timeline: int | None = None,
-) -> list[ConnectorError]:
-    """All that keeps a slot from being read from the position that the state has kept, if there is one.
-
-    Among them ChangesGoneError, SlotInvalidatedError (which says which setting), and SlotActiveError with the process
-    that reads it. `timeline` is the server's, where a state may come from another.
-    """
-    if slot is None:
-        return [_missing(name, kept, timeline)]
-    return [*_unfit(slot, database), *_unreachable(slot, kept), *_busy(slot)]
 
 
 def create_slot(
@@ -229,86 +205,8 @@ def slot_error(error: psycopg.Error, doing: str) -> ConnectorError:
     """As `connector_error`, with a kind of its own for a slot that another process reads."""
     plain = connector_error(error, doing)
     if isinstance(error, errors.ObjectInUse):
-        return SlotActiveError(plain.message, remedy=_ACTIVE, detail=plain.detail)
+        return SlotActiveError(plain.message, remedy=ACTIVE, detail=plain.detail)
     return plain
-
-
-def invalidated(slot: Slot) -> SlotInvalidatedError:
-    """The error for a slot that the server has given up."""
-    setting = LIMITS.get(slot.invalidation_reason, "")
-    return SlotInvalidatedError(
-        f"The server has invalidated the replication slot {slot.name} ({slot.invalidation_reason}"
-        f"{f', see the setting {setting}' if setting else ''}): the changes since the last sync can no longer be read.",
-        remedy=f"{f'Mend the setting {setting} or sync more often. ' if setting else ''}{START_OVER}",
-    )
-
-
-_ACTIVE: Final = "One slot serves one connection: end the other reader, or wait until it has gone."
-
-
-def _missing(name: str, kept: WalPoint | None, timeline: int | None) -> ConnectorError:
-    make = f"SELECT pg_create_logical_replication_slot('{name}', '{PLUGIN}')"
-    if kept is None:
-        return ConfigurationError(
-            f"The replication slot {name} does not exist.",
-            remedy=f"Create it: {make}; or set timescaledb.manage_publication to full.",
-        )
-    remedy = (
-        f"Create it again ({make}) and clear the state of the connection, or choose Re-sync data in the setting "
-        "invalid_cdc_cursor_position_behavior."
-    )
-    if timeline not in (None, kept.timeline):
-        return ChangesGoneError(
-            f"The server has changed its timeline from {kept.timeline} to {timeline}: a standby has taken over, and the "
-            f"replication slot {name} did not come with it, so the changes since {kept.lsn} cannot be read.",
-            remedy=f"{remedy} From PostgreSQL 17 on a slot made with failover => true is copied to standbys that set "
-            "sync_replication_slots.",
-        )
-    return ChangesGoneError(
-        f"The replication slot {name} does not exist any more: the changes since {kept.lsn} cannot be read.",
-        remedy=remedy,
-    )
-
-
-def _unfit(slot: Slot, database: str) -> list[ConnectorError]:
-    """What a slot is by its making, and why that cannot serve us."""
-    another = "Drop it and make another, or name another in the setting replication_slot."
-    if not slot.plugin:
-        return [ConfigurationError(f"The replication slot {slot.name} is a physical one.", remedy=another)]
-    faults = {
-        f"was made with the plugin {slot.plugin}, not {PLUGIN}": slot.plugin != PLUGIN,
-        f"belongs to the database {slot.database}, not {database}": slot.database != database,
-        "is a temporary one and will end with its session": slot.temporary,
-    }
-    return [
-        ConfigurationError(f"The replication slot {slot.name} {fault}.", remedy=another)
-        for fault, present in faults.items()
-        if present
-    ]
-
-
-def _unreachable(slot: Slot, kept: WalPoint | None) -> list[ConnectorError]:
-    if slot.invalidation_reason:
-        return [invalidated(slot)]
-    if kept is None or slot.confirmed_flush is None or kept.lsn >= slot.confirmed_flush:
-        return []
-    return [
-        ChangesGoneError(
-            f"The state stands at {kept.lsn}, but the replication slot {slot.name} begins at {slot.confirmed_flush}: it "
-            "was made again, or another reader has moved it, and the changes between are gone.",
-            remedy=START_OVER,
-        )
-    ]
-
-
-def _busy(slot: Slot) -> list[ConnectorError]:
-    if slot.active_pid is None:
-        return []
-    return [
-        SlotActiveError(
-            f"The replication slot {slot.name} is being read by process {slot.active_pid}.", remedy=_ACTIVE
-        )
-    ]
 
 
 def _answer_or_blockers(
@@ -324,7 +222,7 @@ def _answer_or_blockers(
     # old spelling of (SNAPSHOT 'nothing') is the one that PostgreSQL 14 knows.
     options = (
         "(SNAPSHOT 'nothing', FAILOVER)"
-        if replication.info.server_version >= _FAILOVER
+        if replication.info.server_version >= FAILOVER
         else "NOEXPORT_SNAPSHOT"
     )
     command = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {}").format(

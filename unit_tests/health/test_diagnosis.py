@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from source_timescaledb.config.reading import read_configuration
+from source_timescaledb.config.replication import Cdc
+from source_timescaledb.config.timescaledb import TieredChunks, Timescaledb
 from source_timescaledb.health.diagnosis import Probes, diagnose
+from source_timescaledb.health.facts import Aim, ReplicationFacts
 from source_timescaledb.health.finding import Severity
-from source_timescaledb.health.replication import ReplicationFacts
 from source_timescaledb.hypertables.model import (
     Hypertable,
     QualifiedName,
@@ -30,7 +31,7 @@ SERVER = ServerFacts(
     in_recovery=False,
     encoding="UTF8",
     extension=ServerVersion(2, 19, 3),
-    license="apache",
+    license="timescale",
 )
 TABLE = Relation(oid=1, name=QualifiedName("public", "t"), kind=RelationKind.TABLE, columns=())
 NO_PROBES = Probes()
@@ -38,15 +39,17 @@ HEALTHY = Registry(server=SERVER, relations={TABLE.name: TABLE})
 
 
 def findings(
-    registry: Registry = HEALTHY, probes: Probes = NO_PROBES, *, offers: bool = True, **settings: Any
+    registry: Registry = HEALTHY,
+    probes: Probes = NO_PROBES,
+    *,
+    offers: bool = True,
+    aim: Aim | None = None,
+    chosen: bool = False,
+    tiered_chunks: TieredChunks = TieredChunks.SKIP,
 ) -> list[tuple[Severity, str]]:
-    configuration, _ = read_configuration(
-        {"host": "h", "port": 1, "database": "shop", "username": "u", **settings}
-    )
     offered = list(registry.relations.values()) if offers else []
-    return [
-        (finding.severity, str(finding)) for finding in diagnose(configuration, registry, offered, probes)
-    ]
+    told = diagnose(registry, offered, probes, aim, chosen=chosen, tiered_chunks=tiered_chunks)
+    return [(finding.severity, str(finding)) for finding in told]
 
 
 def on(**facts: Any) -> Registry:
@@ -66,7 +69,7 @@ def test_rows_in_tiered_storage_are_left_out_unless_they_are_asked_for() -> None
     assert severity is Severity.WARNING
     assert "public.t" in sentence
     assert "Set timescaledb.tiered_chunks to read" in sentence
-    assert findings(registry, timescaledb={"tiered_chunks": "read"}) == []
+    assert findings(registry, tiered_chunks=TieredChunks.READ) == []
 
 
 def test_an_old_server_blocks() -> None:
@@ -97,7 +100,7 @@ def test_an_encoding_that_checks_nothing_is_worth_a_warning() -> None:
 
 
 def test_what_change_data_capture_needs_is_asked_only_where_it_is_configured() -> None:
-    cdc = {"method": "CDC", "replication_slot": "s", "publication": "p"}
+    cdc = Cdc(method="CDC", replication_slot="s", publication="p")
     unable = ReplicationFacts(
         wal_level="replica",
         may_replicate=True,
@@ -109,7 +112,7 @@ def test_what_change_data_capture_needs_is_asked_only_where_it_is_configured() -
     )
 
     assert findings(probes=Probes(replication=unable)) == []
-    assert len(findings(probes=Probes(replication=unable), replication_method=cdc)) == 3
+    assert len(findings(probes=Probes(replication=unable), aim=Aim(cdc, Timescaledb(), SERVER, [TABLE]))) == 3
 
 
 def test_every_missing_grant_is_named_at_once_with_its_sql() -> None:
@@ -143,7 +146,7 @@ def test_a_long_list_of_forbidden_tables_is_cut() -> None:
 
     ((_, sentence),) = findings(replace(HEALTHY, forbidden=forbidden))
 
-    assert "and 480 more" in sentence
+    assert "and 490 more" in sentence
 
 
 def test_nothing_to_read_blocks() -> None:
@@ -157,3 +160,16 @@ def test_what_blocks_comes_first() -> None:
     said = findings(on(encoding="SQL_ASCII", version_number=130_000))
 
     assert [severity for severity, _ in said] == [Severity.BLOCKING, Severity.WARNING]
+
+
+def test_where_streams_are_chosen_what_others_lack_is_no_matter() -> None:
+    registry = replace(HEALTHY, forbidden=(QualifiedName("public", "secret"),))
+
+    assert findings(registry, chosen=True) == []
+
+
+def test_the_apache_edition_and_chunks_without_statistics_are_worth_a_note() -> None:
+    said = findings(on(license="apache"), Probes(unmeasured=(TABLE.name,)))
+
+    assert [severity for severity, _ in said] == [Severity.NOTE, Severity.NOTE]
+    assert 'ANALYZE "public"."t";' in said[1][1]
