@@ -49,6 +49,11 @@ def said(output: Output, words: str) -> list[str]:
     return [line for line in output.logs if words in line]
 
 
+def printed(run: Run, *words: bytes) -> bool:
+    """Whether a run has printed a line with one of these words by now."""
+    return any(word in line for line in list(run._lines) for word in words)
+
+
 def kept_of(truth: Truth, killed: Output) -> Rows:
     """What a destination has kept of a killed read: the rows before its last STATE."""
     rows = killed.rows("metrics")
@@ -142,11 +147,10 @@ class Swallowing:
         self._swallowed = time.monotonic()
 
     def heal_when_noticed(self, run: Run) -> None:
-        """Wait, in a thread of its own, for a line of the log after the one of airbyte-cdk and those so far."""
-        before = run.seen("LOG")
+        """Wait, in a thread of its own, for a line that says that the server is gone."""
 
         def wait() -> None:
-            wait_until(lambda: run.seen("LOG") > before, "a line that says that the server is gone")
+            wait_until(lambda: printed(run, b"was lost", b"fallen silent"), "a line that says so")
             self.seconds = time.monotonic() - self._swallowed
             self._proxy.heal()
 
@@ -310,7 +314,7 @@ def test_fault_36_a_slice_that_collides_with_what_a_replica_replays_is_read_agai
             )
             with closing(database.connect()) as owner:
                 owner.autocommit = True
-                while run.seen("LOG") < 2 and run.process.poll() is None:
+                while not printed(run, b"SQLSTATE 40001") and run.process.poll() is None:
                     owner.execute("INSERT INTO churn SELECT generate_series(1, 10)")
                     owner.execute("DELETE FROM churn")
                     owner.execute("VACUUM churn")
@@ -394,7 +398,7 @@ def test_fault_38_a_server_that_refuses_everybody_is_left_alone_then_looked_for_
         run = connector.start_read(
             catalog_of(load), at=[At("RECORD", 20_000, once(proxy.refuse))], pipe_bytes=65536
         )
-        wait_until(lambda: any(b"is left alone" in line for line in run._lines), "the circuit is open")
+        wait_until(lambda: printed(run, b"is left alone"), "the circuit is open")
         time.sleep(0.5)
         knocked = proxy.accepted
         time.sleep(2)
