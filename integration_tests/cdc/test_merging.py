@@ -99,6 +99,27 @@ def test_a_row_that_changes_and_vanishes_between_a_merge_and_its_reading_is_not_
 
 
 @pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("place", [("RECORD", 1), ("RECORD", 150), ("STATE", 3)])
+def test_a_chunk_that_is_born_and_merged_before_anybody_has_seen_it_is_read(
+    community: Followed, place: tuple[str, int]
+) -> None:
+    database = community.database
+    fill(database, days=5)
+    community.publish("metrics")
+
+    def bear_and_merge() -> None:
+        database.execute(
+            "INSERT INTO metrics SELECT '2024-01-06', i, i, 'young' FROM generate_series(1, 20) i"
+        )
+        merge(database, 4)
+        database.execute("DELETE FROM metrics WHERE time >= '2024-01-06' AND device > 10")
+
+    ending_well(community.sync("metrics", acts={place: bear_and_merge}))
+
+    community.mirrors("metrics")
+
+
+@pytest.mark.usefixtures("small_slices")
 def test_every_state_of_a_read_during_which_chunks_are_merged_leads_to_all_rows(community: Followed) -> None:
     database = community.database
     fill(database, days=5)

@@ -169,8 +169,8 @@ class Coverage:
         self._new = isinstance(plan, ChunkPlan) and not _begun(plan)
         self._touched: set[int] = set()
         """The chunks of which this process has read something."""
-        self._judges: dict[str, tuple[list[Span], Verdict | ChunkJudge]] = {}
-        """By space, with what was left when they were made."""
+        self._judges: dict[tuple[str, bool], tuple[list[Span], Verdict | ChunkJudge]] = {}
+        """By space, and whether the chunk is gone, with what was left when they were made."""
         self._settled: set[int] = set(plan.progress.open) if isinstance(plan, ChunkPlan) else set()
         """The chunks of which something is settled, among those that are not finished."""
 
@@ -202,7 +202,7 @@ class Coverage:
         if self.complete:
             self.exposed = False
 
-    def of_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
+    def of_chunk(self, chunk_id: int, *, gone: bool = False) -> Verdict | ChunkJudge:
         """How changes of a chunk's rows are judged until the next slice or drain."""
         if self.exposed or not isinstance(self.plan, ChunkPlan):
             return Verdict.NEWS
@@ -210,21 +210,23 @@ class Coverage:
             return _judge((), [EVERYTHING], self.skipped)
         space = self.plan.space(chunk_id)
         if space is not None:
-            return self._of_space(self.plan, space)
+            return self._of_space(self.plan, space, gone=gone)
         fresh = [(one.span, snapshot) for one, snapshot in self._fresh_slices if one.chunk.id == chunk_id]
         return _judge(fresh, self.plan.unread(chunk_id), self.skipped)
 
-    def _of_space(self, plan: ChunkPlan, space: str) -> Verdict | ChunkJudge:
+    def _of_space(self, plan: ChunkPlan, space: str, *, gone: bool) -> Verdict | ChunkJudge:
+        """What is in no chunk that was listed will be read where it is; of one that is gone, it is history."""
         left = plan.unconfirmed(space)
-        made_for, judge = self._judges.get(space, (None, Verdict.NEWS))
+        made_for, judge = self._judges.get((space, gone), (None, Verdict.NEWS))
         if made_for is not left:
             fresh = [
                 (one.span, snapshot)
                 for one, snapshot in self._fresh_slices
                 if plan.space(one.chunk.id) == space
             ]
-            judge = _judge(fresh, left, self.skipped)
-            self._judges[space] = left, judge
+            unread = left if gone else [*left, *plan.unlisted(space)]
+            judge = _judge(fresh, unread, self.skipped)
+            self._judges[space, gone] = left, judge
         return judge
 
     @property
@@ -239,7 +241,7 @@ class Coverage:
             return Verdict.UNREAD
         if isinstance(self.plan, ChunkPlan) and chunk_id > self.plan.last_chunk:
             return Verdict.NEWS
-        return self.of_chunk(chunk_id)
+        return self.of_chunk(chunk_id, gone=True)
 
     def has_read(self, chunk_id: int, xid: int) -> bool:
         """Whether something of a chunk was read in a snapshot that does not see a transaction."""

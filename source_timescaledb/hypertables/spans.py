@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 
-from source_timescaledb.hypertables.model import Span
+from source_timescaledb.hypertables.model import OPEN_ABOVE, Span
 
 
 def subtract(span: Span, finished: Iterable[Span]) -> list[Span]:
@@ -23,6 +24,16 @@ def subtract_all(spans: Iterable[Span], finished: Iterable[Span]) -> list[Span]:
     """What is left of several spans, in order."""
     taken = list(finished)
     return [piece for span in unite(spans) for piece in subtract(span, taken)]
+
+
+def common(span: Span, spans: Sequence[Span]) -> list[Span]:
+    """What a span has in common with others that are in order and do not overlap, in order."""
+    pieces = []
+    for other in spans[max(0, bisect_right(spans, (span.lower, OPEN_ABOVE)) - 1) :]:
+        if other.lower >= span.upper:
+            break
+        pieces.append(span.meet(other))
+    return [piece for piece in pieces if not piece.empty]
 
 
 def unite(spans: Iterable[Span]) -> list[Span]:

@@ -24,7 +24,7 @@ from sys import intern
 from typing import Final
 
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Hypertable, Span, TimeKind
-from source_timescaledb.hypertables.spans import subtract, subtract_all, unite
+from source_timescaledb.hypertables.spans import common, subtract, subtract_all, unite
 from source_timescaledb.snapshot.pace import TARGET_BYTES, Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import ChunkSlice, Slice
@@ -96,7 +96,8 @@ class ChunkPlan:
         self.last_chunk = max([start.last_chunk, *(chunk.id for chunk in known)])
         self._tasks: deque[_Task] = deque()
         self._by_id: dict[int, _Task] = {}
-        self._unconfirmed: dict[str, list[Span]] | None = None
+        self._unconfirmed: dict[str, list[Span]] = {}
+        self._unlisted: dict[str, list[Span]] = {}
         self._spaces: dict[int, str] = {}
         """Of chunks that time alone does not tell apart."""
         self._note_spaces(known)
@@ -117,6 +118,8 @@ class ChunkPlan:
         self._apart = {chunk.id for chunk in self.displacing}
         self._survey((chunk for chunk in known if chunk.id not in left), start)
         self._settle()
+        self._looked = self.exhausted
+        """Whether all chunks were looked at since the last of them was read."""
 
     def extend(self, chunks: Iterable[Chunk]) -> int:
         """Append chunks born since; those already known are left out. How many are new."""
@@ -166,20 +169,25 @@ class ChunkPlan:
 
     @property
     def bereft(self) -> bool:
-        """Whether chunks were gone, so that `adopt` should be told which there are now."""
-        return bool(self._orphans)
+        """Whether `adopt` should be told which chunks there are now: some were gone, or all that are known are read."""
+        return bool(self._orphans) or (self.exhausted and not self._looked)
 
     def adopt(self, chunks: Iterable[Chunk]) -> int:
-        """Read what chunks that are gone have left to others, given all chunks; how many others that are."""
+        """Read what chunks that are gone have left to others, given all chunks; how many others that are.
+
+        Whoever has taken in one that is known may have taken in others, too, that no look at the catalog has ever shown.
+        """
         orphans, self._orphans = self._orphans, []
-        self._unconfirmed = None
         heirs = set()
         for chunk in chunks:
             if chunk.id <= self.last_chunk:
                 left = [span for gone, span in orphans if _has_taken_in(chunk, gone)]
+                left += self._strange(chunk)
                 if left:
                     heirs.add(chunk.id)
-                    self._reopen(chunk, left)
+                    self._reopen(chunk, unite(left))
+        self._settle()
+        self._looked = self.exhausted
         return len(heirs)
 
     def unread(self, chunk_id: int) -> list[Span]:
@@ -200,9 +208,24 @@ class ChunkPlan:
 
     def unconfirmed(self, space: str) -> list[Span]:
         """What of time is not confirmed in any chunk with this space, in order; the same list until something changes."""
-        if self._unconfirmed is None:
-            self._unconfirmed = self._all_unconfirmed()
-        return self._unconfirmed.setdefault(space, [])
+        if space not in self._unconfirmed:
+            tasks = (task for task in self._in(space) if task.chunk.id not in self._apart)
+            left = [piece for task in tasks for piece in subtract(task.span, task.done)]
+            gone = (piece for chunk, piece in self._orphans if chunk.id not in self._apart)
+            self._unconfirmed[space] = unite([*left, *gone])
+        return self._unconfirmed[space]
+
+    def unlisted(self, space: str) -> list[Span]:
+        """What of time no chunk with this space had that was ever listed, while they will all be looked at once more.
+
+        Rows there are in a chunk that has taken in another one, which was born and merged between two looks.
+        """
+        if self._looked:
+            return []
+        if space not in self._unlisted:
+            listed = (piece for task in self._in(space) for piece in subtract(task.chunk.span, task.gone))
+            self._unlisted[space] = subtract_all([EVERYTHING], [*self._territory.of(space), *listed])
+        return self._unlisted[space]
 
     def untouched(self, chunk_id: int) -> bool:
         """Whether nothing of a chunk is read."""
@@ -243,15 +266,8 @@ class ChunkPlan:
             finished=self._territory.bounds,
         )
 
-    def _all_unconfirmed(self) -> dict[str, list[Span]]:
-        left: dict[str, list[Span]] = {}
-        for task in self._tasks:
-            if task.chunk.id not in self._apart:
-                left.setdefault(space_of(task.chunk), []).extend(subtract(task.span, task.done))
-        for chunk, span in self._orphans:
-            if chunk.id not in self._apart:
-                left.setdefault(space_of(chunk), []).append(span)
-        return {space: unite(spans) for space, spans in left.items()}
+    def _in(self, space: str) -> Iterator[_Task]:
+        return (task for task in self._tasks if space_of(task.chunk) == space)
 
     def _note_spaces(self, chunks: Iterable[Chunk]) -> None:
         if len(self.hypertable.dimensions) > 1:
@@ -266,6 +282,13 @@ class ChunkPlan:
             self._territory.add(chunk, subtract_all([chunk.span], grown))
             if grown:
                 self._reopen(chunk, grown)
+
+    def _strange(self, chunk: Chunk) -> list[Span]:
+        """What of a chunk's time no chunk had that was ever listed, where time alone can tell."""
+        space = self.space(chunk.id)
+        if space is None or space != space_of(chunk):
+            return []
+        return common(chunk.span, self.unlisted(space))
 
     def _reopen(self, chunk: Chunk, spans: list[Span]) -> None:
         """Read ranges of a chunk, which may be finished, or wider than it was."""
@@ -312,7 +335,8 @@ class ChunkPlan:
 
     def _settle(self) -> None:
         """Move the position past finished chunks at the front."""
-        self._unconfirmed = None
+        self._unconfirmed.clear()
+        self._unlisted.clear()
         while self._tasks and self._tasks[0].finished:
             task = self._tasks.popleft()
             del self._by_id[task.chunk.id]

@@ -44,6 +44,10 @@ class Territory:
         """What of a chunk no finished one has covered, in order."""
         return subtract(chunk.span, self._known.get(space_of(chunk), ()))
 
+    def of(self, space: str) -> list[Span]:
+        """What is finished of those that cover the same beside time."""
+        return self._known.get(space, [])
+
     @property
     def bounds(self) -> dict[str, tuple[Bounds, ...]]:
         """All of it, for a state."""

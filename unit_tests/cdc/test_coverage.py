@@ -103,6 +103,12 @@ def news(judge: object, time: int, *, xid: int = 99) -> bool:
     return judge.is_news(xid, time)
 
 
+def look(coverage: Coverage, *chunks: Chunk) -> None:
+    """Let the plan know of all chunks there are now."""
+    assert isinstance(coverage.plan, ChunkPlan)
+    coverage.plan.adopt(chunks)
+
+
 def test_all_changes_of_a_settled_chunk_are_news() -> None:
     coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20)))
     read(coverage)
@@ -112,6 +118,9 @@ def test_all_changes_of_a_settled_chunk_are_news() -> None:
     assert not news(coverage.of_chunk(2), 15)
     read(coverage)
     coverage.settle()
+    assert news(coverage.of_chunk(1), 5)
+    assert not news(coverage.of_chunk(1), 25), "so it has taken in a chunk that nobody has seen"
+    look(coverage, chunk(1, 0, 10), chunk(2, 10, 20))
     assert coverage.of_chunk(1) is Verdict.NEWS
 
 
@@ -163,7 +172,7 @@ def test_chunks_that_share_their_time_are_told_apart_by_their_other_dimensions()
     read(coverage)
     coverage.settle()
 
-    assert coverage.of_chunk(1) is Verdict.NEWS
+    assert news(coverage.of_chunk(1), 5)
     assert not news(coverage.of_chunk(2), 5)
 
 

@@ -231,6 +231,18 @@ def test_a_chunk_that_is_not_read_yet_reads_what_it_has_taken_in_as_well() -> No
     assert [span for _, span in read_all(plan)] == [Span(100, 300)]
 
 
+def test_what_came_with_a_chunk_that_was_born_and_merged_between_two_looks_is_read() -> None:
+    plan = ChunkPlan(TABLE, weeks(2), Pace(limit=1))
+    read_all(plan)
+    assert plan.bereft, "all that is known is read, so it looks once more"
+
+    assert plan.adopt([chunk(1, 100, 200), chunk(2, 200, 400)]) == 1
+
+    assert read_all(plan) == [(2, Span(300, 400))]
+    assert plan.adopt([chunk(1, 100, 200), chunk(2, 200, 400)]) == 0
+    assert not plan.bereft
+
+
 def test_a_chunk_born_where_one_was_dropped_has_not_taken_it_in() -> None:
     plan = ChunkPlan(TABLE, weeks(1), Pace(limit=1))
     plan.vanish(taken(plan))
