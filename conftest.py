@@ -2,7 +2,8 @@
 
 Servers start when the first test needs them and once per session; databases are fresh for every test.
 `--server NAME` chooses. What does not depend on the server's version, marked `any_server`, runs on the first alone. Where
-there is no Community edition server, the tests marked `community` are skipped and say so.
+there is no Community edition server, the tests marked `community` are skipped and say so. No test is judged by the time
+it takes, so hypothesis sets no deadline.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 
 import pytest
+from hypothesis import settings
 
 from testkit import servers
 from testkit.cluster import Cluster
@@ -21,6 +23,9 @@ from testkit.errors import KitError, NoServerError
 from testkit.roots import Root
 from testkit.servers import NO_COMMUNITY, Candidate
 from testkit.sshd import SshRoot, SshServer, prepare
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,8 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Three workers for two cores: a test waits for its server half of the time."""
-    return (os.cpu_count() or 1) * 3 // 2
+    """Two workers for each core: a test waits for its server, or for a fault to be noticed, half of the time."""
+    return (os.cpu_count() or 1) * 2
 
 
 @lru_cache(maxsize=1)

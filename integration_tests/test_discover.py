@@ -319,7 +319,9 @@ def test_only_the_chunks_that_can_hold_wanted_rows_are_touched(database: Databas
     hours = "SELECT now() - i * interval '1 hour' - interval '30 minutes', i FROM generate_series({}) i"
     database.execute(f"INSERT INTO many {hours.format('0, 1199')}".encode())
     database.grant_select("many")
-    recent, last = chunks_with(database, "n < 72"), chunks_with(database, "n = 0")
+    # Of the oldest day, too, where its rows of the last 72 hours would be: it may have none.
+    recent = chunks_with(database, "at >= date_trunc('day', now() - interval '72 hours', 'UTC')")
+    last = chunks_with(database, "n = 0")
     one = source(database, snapshot_since="72 hours")
     catalog = select(one.discover(), sync_mode="incremental")
     outputs: list[Ended] = []
