@@ -14,6 +14,8 @@ from source_timescaledb.hypertables.watcher import CHANNEL
 
 ROWS = 20_000
 
+pytestmark = pytest.mark.any_server  # what the watcher asks the catalog is tried on all, in hypertables/
+
 
 @pytest.fixture
 def loading(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> Followed:

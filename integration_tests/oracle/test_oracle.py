@@ -24,7 +24,7 @@ PROVING = (1, 3, 11)
 """Seeds of which each alone nearly always finds out that a rule is switched off, whichever."""
 
 
-@pytest.mark.parametrize("seed", [2, 5, 6, 7])
+@pytest.mark.parametrize("seed", [5, 6, 7])
 def test_what_was_told_equals_the_source(server: Cluster, seed: int) -> None:
     outcome = play(server, Play.of(seed), seconds=SECONDS)
 

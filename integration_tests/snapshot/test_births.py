@@ -16,6 +16,8 @@ from testkit.database import Database
 Filled = Callable[[Database], None]
 NEVER = 3600
 
+pytestmark = pytest.mark.any_server  # what the watcher asks the catalog is tried on all, in hypertables/
+
 
 @pytest.fixture
 def filled(database: Database, fill_load: Filled, small_slices: None) -> Database:  # noqa: ARG001 - smaller slices
