@@ -196,12 +196,13 @@ def join_chunks(session: Session, request: StreamRequest, plan: ChunkPlan) -> in
 
     Raises ConnectorError.
     """
-    listed = list_chunks(session, request, after=plan.last_chunk)
-    session.sightings.listed(listed)
+    bereft = plan.bereft
+    listed = list_chunks(session, request, after=0 if bereft else plan.last_chunk)
+    session.sightings.listed(chunk for chunk in listed if chunk.id > plan.last_chunk)
     born = plan.extend(listed)
     if born:
         session.logger.info("%s: %d new chunks join the sync.", request.name, born)
-    if plan.bereft and (heirs := plan.adopt(list_chunks(session, request))):
+    if bereft and (heirs := plan.adopt(listed)):
         session.logger.info("%s: %d chunks have taken in others, which are read there.", request.name, heirs)
     return born
 

@@ -45,3 +45,16 @@ def unite(spans: Iterable[Span]) -> list[Span]:
         else:
             united.append(span)
     return united
+
+
+def close_gaps(spans: Sequence[Span], most: int) -> list[Span]:
+    """Spans in order with the smallest gaps between them closed, until there are no more than so many."""
+    gaps = sorted(range(1, len(spans)), key=lambda number: spans[number].lower - spans[number - 1].upper)
+    closed = set(gaps[: max(0, len(spans) - most)])
+    merged: list[Span] = []
+    for number, span in enumerate(spans):
+        if number in closed:
+            merged[-1] = Span(merged[-1].lower, span.upper)
+        else:
+            merged.append(span)
+    return merged

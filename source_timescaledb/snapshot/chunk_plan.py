@@ -107,7 +107,6 @@ class ChunkPlan:
         self._append(planned, start.open)
         self._append(late, start.open)
         self._orphans: list[tuple[Chunk, Span]] = []
-        self._split_off: set[int] = set()
         self._territory = Territory(start.finished)
         self.displacing = [
             chunk
@@ -125,7 +124,6 @@ class ChunkPlan:
         """Append chunks born since; those already known are left out. How many are new."""
         born = [chunk for chunk in chunks if chunk.id > self.last_chunk]
         split_off = [chunk for chunk in born if self._is_known(chunk)]
-        self._split_off |= {chunk.id for chunk in split_off}
         self.displacing += split_off
         self._apart |= {chunk.id for chunk in split_off}
         self._note_spaces(born)
@@ -345,8 +343,7 @@ class ChunkPlan:
                 self._late_after = max(self._late_after, task.chunk.id)
             elif self._after is None or self._is_behind(self._after, task.chunk):
                 self._after = _position(task.chunk)
-        self._split_off &= self._by_id.keys()
-        for chunk_id in self._split_off:
+        for chunk_id in self._apart & self._by_id.keys():
             self._territory.remove(self._by_id[chunk_id].chunk)
 
     def _is_known(self, chunk: Chunk) -> bool:

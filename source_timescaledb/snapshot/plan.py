@@ -10,7 +10,8 @@ server, the question is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from source_timescaledb.snapshot.pace import Pace
@@ -48,33 +49,36 @@ class Plan(Protocol):
         """What a later process needs to go on from here; None where there is nothing to go on from."""
 
 
-class WholePlan:
-    """One slice, everything; for views, foreign tables, tables without a key and the fallback."""
+class UncutPlan:
+    """Slices one after the other, as they are given. There is no position among them: a killed read starts over."""
 
-    def __init__(self, pace: Pace) -> None:
+    progress: Progress | None = None
+
+    def __init__(self, slices: Iterable[Slice], pace: Pace) -> None:
         self.pace = pace
-        self._left = 1
+        self._left = deque(slices)
         self._out = 0
 
     def take(self, _boundary: FindBoundary) -> Slice | None:
-        """The only slice, once."""
+        """The next slice."""
         if not self._left:
             return None
-        self._left, self._out = 0, 1
-        return WholeSlice()
+        self._out += 1
+        return self._left.popleft()
 
     def confirm(self, _slice: Slice) -> bool:
-        """Everything is finished."""
-        self._out = 0
-        return True
+        """A slice is finished; True if it was the last."""
+        self._out -= 1
+        return self.exhausted
 
-    def give_back(self, _slice: Slice) -> None:
-        """Offer the slice again."""
-        self._left, self._out = 1, 0
+    def give_back(self, slice_: Slice) -> None:
+        """Offer a slice again."""
+        self._out -= 1
+        self._left.appendleft(slice_)
 
     @property
     def exhausted(self) -> bool:
-        """Whether the slice has been taken and confirmed."""
+        """Whether every slice has been taken and confirmed."""
         return not self._left and not self._out
 
     @property
@@ -82,7 +86,9 @@ class WholePlan:
         """One until everything is finished."""
         return int(not self.exhausted)
 
-    @property
-    def progress(self) -> Progress | None:
-        """There is no position inside one query."""
-        return None
+
+class WholePlan(UncutPlan):
+    """One slice, everything; for views, foreign tables, tables without a key and the fallback."""
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__([WholeSlice()], pace)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from source_timescaledb.hypertables.model import Chunk, Span
-from source_timescaledb.hypertables.spans import subtract, subtract_all, unite
+from source_timescaledb.hypertables.spans import close_gaps, subtract, subtract_all, unite
 from source_timescaledb.state.model import Bounds
 
 MOST_SPANS: Final = 40
@@ -52,22 +52,11 @@ class Territory:
     def bounds(self) -> dict[str, tuple[Bounds, ...]]:
         """All of it, for a state."""
         most = max(1, MOST_SPANS // max(1, len(self._known)))
-        return {space: tuple(_closed(spans, most)) for space, spans in sorted(self._known.items()) if spans}
+        return {
+            space: tuple(close_gaps(spans, most)) for space, spans in sorted(self._known.items()) if spans
+        }
 
 
 def space_of(chunk: Chunk) -> str:
     """What a chunk covers in all dimensions but time, as a word; empty where time is the only one."""
     return " ".join(f"{span.lower}:{span.upper}" for span in chunk.box[1:])
-
-
-def _closed(spans: list[Span], most: int) -> list[Span]:
-    """The spans with their smallest gaps closed, until there are no more than so many."""
-    gaps = sorted(range(1, len(spans)), key=lambda number: spans[number].lower - spans[number - 1].upper)
-    closed = set(gaps[: max(0, len(spans) - most)])
-    merged: list[Span] = []
-    for number, span in enumerate(spans):
-        if number in closed:
-            merged[-1] = Span(merged[-1].lower, span.upper)
-        else:
-            merged.append(span)
-    return merged

@@ -17,15 +17,12 @@ there: `hypertable_osm_range_update` refuses an overlap, and so does an INSERT i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
 from source_timescaledb.hypertables.model import SCATTERED, Chunk, Span
-from source_timescaledb.hypertables.spans import subtract
-from source_timescaledb.snapshot.pace import Pace
-from source_timescaledb.snapshot.plan import FindBoundary
-from source_timescaledb.snapshot.slices import Slice, TieredSlice
+from source_timescaledb.hypertables.spans import close_gaps, subtract
+from source_timescaledb.snapshot.plan import UncutPlan
 
 MOST_RANGES: Final = 20
 """Each costs a visit to the storage; where there are more, the closest are joined, and chunks between them scanned."""
@@ -40,55 +37,8 @@ def tiered_spans(tiered: Chunk, others: Iterable[Chunk], window: Span, *, apart:
         only = tiered.span.meet(window)
         return [] if only.empty else [only]
     found = subtract(window, (chunk.span for chunk in others))
-    return found if apart else _joined(found)
+    return found if apart else close_gaps(found, MOST_RANGES)
 
 
-def _joined(spans: list[Span]) -> list[Span]:
-    """The spans without their smallest gaps, so that there are no more than allowed."""
-    gaps = sorted(range(1, len(spans)), key=lambda number: spans[number].lower - spans[number - 1].upper)
-    closed = set(gaps[: max(0, len(spans) - MOST_RANGES)])
-    joined: list[Span] = []
-    for number, span in enumerate(spans):
-        if number in closed:
-            joined[-1] = Span(joined[-1].lower, span.upper)
-        else:
-            joined.append(span)
-    return joined
-
-
-class TieredPlan:
-    """Ranges of the tiered chunk, one after the other. There is no position among them: a killed read starts over."""
-
-    progress = None
-
-    def __init__(self, slices: Iterable[TieredSlice], pace: Pace) -> None:
-        self.pace = pace
-        self._left = deque[Slice](slices)
-        self._out = 0
-
-    def take(self, _boundary: FindBoundary) -> Slice | None:
-        """The next range."""
-        if not self._left:
-            return None
-        self._out += 1
-        return self._left.popleft()
-
-    def confirm(self, _slice: Slice) -> bool:
-        """A range is finished; True if it was the last."""
-        self._out -= 1
-        return self.exhausted
-
-    def give_back(self, slice_: Slice) -> None:
-        """Offer a range again."""
-        self._out -= 1
-        self._left.appendleft(slice_)
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether every range has been taken and confirmed."""
-        return not self._left and not self._out
-
-    @property
-    def chunks_left(self) -> int:
-        """The one, until everything of it is finished."""
-        return int(not self.exhausted)
+class TieredPlan(UncutPlan):
+    """Ranges of the tiered chunk, one after the other."""
