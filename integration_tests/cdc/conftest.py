@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import pytest
 from typing_extensions import Unpack
 
+from integration_tests.cdc.scenes import TABLES
 from integration_tests.inprocess import Acts, Ended, InProcess
 from integration_tests.slices import shrink_slices
 from integration_tests.truth import Row, Rows, Truth
@@ -209,3 +210,12 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink_slices(monkeypatch, 16 * 1024)
     monkeypatch.setattr("source_timescaledb.snapshot.key_plan.FIRST_ROWS", 100)
     monkeypatch.setattr("source_timescaledb.snapshot.key_plan.MOST_ROWS", 200)
+
+
+@pytest.fixture
+def synced(followed: Followed) -> Followed:
+    """Three tables, read once."""
+    fill(followed.database)
+    followed.publish(*TABLES)
+    followed.sync(*TABLES)
+    return followed

@@ -12,8 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from integration_tests.cdc.conftest import PUBLICATION, Followed
-from integration_tests.cdc.raw import RawLog
+from integration_tests.cdc.conftest import PUBLICATION
 from integration_tests.cdc.test_compression import (
     COMPRESS,
     DECOMPRESS,
@@ -24,7 +23,7 @@ from integration_tests.cdc.test_compression import (
     Scene,
     each,
     ending_well,
-    make_compressible,
+    read_once,
 )
 from integration_tests.cdc.test_stopping import STOP, left_open
 from integration_tests.inprocess import Ended
@@ -41,15 +40,7 @@ VANISHED = "vanished and the log does not tell which"
 
 @pytest.fixture
 def scene(community_database: Database) -> Scene:
-    """Compressed hypertables that were read and counted once."""
-    make_compressible(community_database)
-    followed = Followed(community_database, f"slot_{community_database.name}")
-    followed.publish(*TABLES)
-    scene = Scene(followed, RawLog(community_database, PUBLICATION))
-    scene.run(COMPRESS)
-    assert scene.sync() == each(300)
-    assert scene.told() == {}
-    return scene
+    return read_once(community_database)
 
 
 def warnings(ended: Ended) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
+from integration_tests.cdc.conftest import PUBLICATION, Followed
 from integration_tests.cdc.scenes import TABLES, until
 from integration_tests.cdc.test_compression import COMPRESS, WORDS, make_compressible
 from integration_tests.cdc.test_faults import change, confirmed, once, position
@@ -38,15 +38,6 @@ SELECT CASE WHEN is_compressed THEN decompress_chunk(chunk) ELSE compress_chunk(
 """Compress each chunk that is not compressed, and decompress the others."""
 TURN_ONE = f"{TURN} ORDER BY random() LIMIT 1"
 LARGE = "(SELECT string_agg(md5((i * {0})::text), '') FROM generate_series(1, 300) i)"
-
-
-@pytest.fixture
-def synced(followed: Followed) -> Followed:
-    """Three tables, read once."""
-    fill(followed.database)
-    followed.publish(*TABLES)
-    followed.sync(*TABLES)
-    return followed
 
 
 @pytest.fixture

@@ -35,15 +35,6 @@ FIRST_WARNING = 2
 """Of the lines of the log; the one before it is of airbyte-cdk."""
 
 
-@pytest.fixture
-def synced(followed: Followed) -> Followed:
-    """Three tables, read once."""
-    fill(followed.database)
-    followed.publish(*TABLES)
-    followed.sync(*TABLES)
-    return followed
-
-
 def change(followed: Followed, *, each: int = 100) -> None:
     """Changes enough to be in the middle of them: in transactions of so many rows, the last one without a key."""
     database = followed.database

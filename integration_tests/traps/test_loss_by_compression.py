@@ -18,9 +18,9 @@ from integration_tests.cdc.test_compression import (
     INSERT,
     TABLES,
     Scene,
-    each,
     ending_well,
     make_compressible,
+    read_once,
 )
 from integration_tests.inprocess import InProcess
 from integration_tests.truth import Truth
@@ -37,15 +37,7 @@ CAUGHT = (
 
 @pytest.fixture
 def compressed(community_database: Database) -> Scene:
-    """Compressed hypertables that were read and counted once."""
-    make_compressible(community_database)
-    followed = Followed(community_database, f"slot_{community_database.name}")
-    followed.publish(*TABLES)
-    scene = Scene(followed, RawLog(community_database, PUBLICATION))
-    scene.run(COMPRESS)
-    assert scene.sync() == each(300)
-    assert scene.told() == {}
-    return scene
+    return read_once(community_database)
 
 
 def test_trap_03_a_delete_of_whole_batches_is_not_in_the_log(compressed: Scene) -> None:
