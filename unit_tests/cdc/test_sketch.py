@@ -53,6 +53,22 @@ def test_so_many_chunks_in_a_row_are_found_in_nearly_all_cases(differing: int, f
     assert read >= found
 
 
+@pytest.mark.parametrize(("differing", "found"), [(5, 990), (10, 950), (50, 300)])
+def test_chunks_that_differ_by_the_same_number_are_found_or_too_many_and_never_others(
+    differing: int, found: int
+) -> None:
+    choose = random.Random(3)
+    read = 0
+    for _ in range(1000):
+        first = choose.randrange(1, 10**6)
+        numbers = dict.fromkeys(range(first, first + differing), 10)
+        told = of(numbers).read()
+        assert told in (numbers, None)
+        read += told == numbers
+
+    assert read >= found
+
+
 @pytest.mark.parametrize("differing", [85, 500])
 def test_too_many_are_none_and_never_others(differing: int) -> None:
     choose = random.Random(2)
