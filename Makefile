@@ -33,6 +33,7 @@ format: $(READY) ## Let ruff mend and format
 
 bench: $(READY) ## Measure against COPY, pg_recvlogical and the peers
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.start_up
 
 oracle: $(READY) ## Random writers against syncs that are cut and killed: all must be equal (SEEDS=200, PROGRAMME=rows)
 	$(BIN)/python -m oracle --kills $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PROGRAMME),--programme $(PROGRAMME))

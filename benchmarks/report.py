@@ -114,7 +114,7 @@ def page(
     return "".join(
         (
             HEAD.format(command=surroundings.command),
-            _facts(surroundings),
+            facts(surroundings),
             SNAPSHOT.format(rounds=contests[0].rounds, ratios=_ratios(contests), figures=_figures(contests)),
             CHUNKS.format(
                 rows_per_chunk=many[0].rows // many[0].chunks,
@@ -171,8 +171,9 @@ def _megabytes(size: float | None) -> str:
     return NO_VALUE if size is None else _whole(size / MEGABYTE)
 
 
-def _facts(surroundings: Surroundings) -> str:
-    facts = (
+def facts(surroundings: Surroundings) -> str:
+    """Where it was measured, as a table."""
+    rows = (
         ("Date", surroundings.date),
         ("Connector", surroundings.connector),
         ("Server", surroundings.server),
@@ -180,7 +181,7 @@ def _facts(surroundings: Surroundings) -> str:
         ("Machine", surroundings.machine),
         ("Load average at the start", surroundings.load),
     )
-    return table(("", ""), facts) + "\n\n"
+    return table(("", ""), [row for row in rows if row[1]]) + "\n\n"
 
 
 def _ratios(contests: Iterable[Contest]) -> str:

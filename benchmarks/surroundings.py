@@ -25,6 +25,7 @@ class Surroundings:
     command: str
     connector: str
     server: str
+    """Empty where none was asked."""
     python: str
     libraries: str
     machine: str
@@ -32,23 +33,28 @@ class Surroundings:
     """The load average when it began."""
 
 
-def surroundings(server: Cluster, command: str, now: datetime) -> Surroundings:
-    """Ask the server, the interpreter and the system."""
-    with server.connect() as connection:
-        (postgres,) = connection.execute("SHOW server_version").fetchone() or ("",)
+def surroundings(server: Cluster | None, command: str, now: datetime) -> Surroundings:
+    """Ask the server, if one takes part, the interpreter and the system."""
     libpq = psycopg.pq.version()
+    shared = "; server and clients share it and talk without TLS" if server else ""
     return Surroundings(
         date=f"{now:%Y-%m-%d %H:%M} UTC",
         command=command,
         connector=f"{version('source-timescaledb')}{_revision()}",
-        server=f"PostgreSQL {postgres}, TimescaleDB {server.timescaledb} ({server.edition.value} edition)",
+        server=_versions(server) if server else "",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         libraries=f"airbyte-cdk {version('airbyte-cdk')}, psycopg {version('psycopg')} "
         f"({psycopg.pq.__impl__}), libpq {libpq // 10000}.{libpq % 10000}",
         machine=f"{os.cpu_count()} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB, "
-        f"{platform.system()} {platform.release()}; server and clients share it and talk without TLS",
+        f"{platform.system()} {platform.release()}{shared}",
         load=" / ".join(f"{load:.2f}" for load in os.getloadavg()),
     )
+
+
+def _versions(server: Cluster) -> str:
+    with server.connect() as connection:
+        (postgres,) = connection.execute("SHOW server_version").fetchone() or ("",)
+    return f"PostgreSQL {postgres}, TimescaleDB {server.timescaledb} ({server.edition.value} edition)"
 
 
 def _processor() -> str:

@@ -28,7 +28,7 @@ from typing import IO
 Entry = Callable[[], None]
 """What to run: a function of a module, as a console script names it."""
 
-IMPORTED = ("source_timescaledb.run", "oracle.hurry")
+IMPORTED = ("source_timescaledb.command", "oracle.hurry")
 """What the server imports; each child finds it there."""
 
 

@@ -23,6 +23,7 @@ LAYERS = (
     {"airbyte"},
     {"source"},
     {"doctor"},
+    {"command"},
     {"__init__", "__main__", "run"},
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

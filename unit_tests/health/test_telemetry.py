@@ -64,7 +64,8 @@ def test_what_is_asked_for_and_not_installed_is_an_error_that_says_what_to_insta
 
 def test_nothing_of_opentelemetry_is_imported_by_a_connector_that_nobody_looks_at() -> None:
     program = (
-        "import sys, source_timescaledb.run, source_timescaledb.counters as c, source_timescaledb.health.telemetry as t\n"
+        "import sys, source_timescaledb.command\n"
+        "import source_timescaledb.counters as c, source_timescaledb.health.telemetry as t\n"
         "with t.exported(t.Destinations.from_environment({}), c.SyncCounters(), {}, print): pass\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'prometheus_client')])"
     )

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from source_timescaledb.config import read_configuration
 from source_timescaledb.postgres.tunnel import Tunnel
 
@@ -34,11 +31,3 @@ def test_another_password_or_another_known_key_is_another_tunnel() -> None:
     )
 
     assert len({id(one), id(other), id(insisting)}) == 3
-
-
-def test_asyncssh_is_imported_only_where_there_is_a_tunnel() -> None:
-    imported = "import sys, source_timescaledb.run; print('asyncssh' in sys.modules)"
-
-    done = subprocess.run([sys.executable, "-c", imported], check=True, capture_output=True, text=True)
-
-    assert done.stdout == "False\n"
