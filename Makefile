@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench oracle day pyairbyte servers lock clean
+.PHONY: help demo test lint format bench oracle day image pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ oracle: $(READY) ## Random writers against syncs that are cut and killed: all mu
 
 day: $(READY) ## A day of compression, refresh and retention in ten minutes, followed (needs a Community edition server)
 	$(BIN)/python -m oracle.day
+
+image: $(READY) servers ## Build the image with Docker or Podman, then run the README's lines in it
+	@.ci/image
+	$(BIN)/python -m pytest -m image
 
 pyairbyte: $(READY) servers ## PyAirbyte into an environment of its own (780 MB), then the tests with it
 	@.ci/pyairbyte

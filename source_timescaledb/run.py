@@ -1,7 +1,7 @@
 """The console script: import everything while the garbage collector rests, then run the command.
 
 Nine tenths of a short command are imports, mostly airbyte-cdk's: some hundred thousand objects that stay until the
-process ends. The collector would go through them again and again while they are made, for an eighth of that time, and
+process ends. The collector would go through them again and again while they are made, for a quarter of that time, and
 after that in each of its full rounds (docs/start-up.md has the numbers). None of them is ever garbage, so it starts when
 they are all there, and leaves them alone for good.
 """
