@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench oracle day image pyairbyte servers lock clean
+.PHONY: help demo test lint format bench oracle fuzz day image pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: $(READY) ## Measure against COPY, pg_recvlogical and the peers
 oracle: $(READY) ## Random writers against syncs that are cut and killed: all must be equal (SEEDS=200, PROGRAMME=rows)
 	$(BIN)/python -m oracle --kills $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PROGRAMME),--programme $(PROGRAMME))
 
+fuzz: $(READY) ## Ten million messages, valid and damaged, for the decoder of the replication protocol (INPUTS=10000000)
+	$(BIN)/python -m fuzz $(if $(INPUTS),--inputs $(INPUTS))
+
 day: $(READY) ## A day of compression, refresh and retention in ten minutes, followed (needs a Community edition server)
 	$(BIN)/python -m oracle.day
 
@@ -61,4 +64,4 @@ lock: ## Renew the locks after a change in pyproject.toml (needs uv; UPGRADE=1 t
 	printf 'poetry-core>=2.0\nsetuptools\n' | $(LOCK) --constraints requirements.lock - -o requirements-build.lock
 
 clean: ## Remove what was made here; the cache stays
-	rm -rf $(VENV) demo-output oracle-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .tmp
+	rm -rf $(VENV) demo-output oracle-output fuzz-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .tmp

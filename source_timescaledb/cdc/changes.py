@@ -28,7 +28,6 @@ What a transaction inserts into chunks and deletes from them is noted, news or n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from source_timescaledb.cdc.clock import OrderClock
@@ -36,10 +35,11 @@ from source_timescaledb.cdc.coverage import KeyJudge, Verdict
 from source_timescaledb.cdc.followed import LSN_KEY, FollowedStream, after_clock
 from source_timescaledb.cdc.gone import GoneRow, GoneRows
 from source_timescaledb.cdc.keys import keys_ahead
-from source_timescaledb.cdc.ledger import Ledger
 from source_timescaledb.cdc.lines import Batch, Lines, line_of
-from source_timescaledb.cdc.routing import Route, Router
+from source_timescaledb.cdc.route import Route
+from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.sightings import Moment, Sightings
+from source_timescaledb.cdc.transaction import MisplacedMessage, Transaction, check_place, commit_text
 from source_timescaledb.cdc.unsent import Lookup, Wanted, completed
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.chunk_events import Fate
@@ -58,9 +58,7 @@ from source_timescaledb.pgoutput.messages import (
     Truncate,
     TupleData,
     Update,
-    utc_text,
 )
-from source_timescaledb.pgoutput.regions import Markers
 from source_timescaledb.pgoutput.rows import write_row
 from source_timescaledb.postgres.barrier import FENCE_PREFIX
 from source_timescaledb.snapshot.held import RECORD_END
@@ -77,38 +75,6 @@ class Source(Protocol):
 
     def drain(self) -> list[bytes]:
         """What has come, in order; nothing if nothing has."""
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """The one that is being told."""
-
-    xid: int = 0
-    committed_at: str = ""
-    tail: bytes = b""
-    """What follows the clock in the line of a row that is not deleted."""
-    markers: Markers = field(default_factory=Markers)
-    ledgers: list[Ledger] = field(default_factory=list)
-    """Those that it has noted something in."""
-
-    def note(self, route: Route, rows: int) -> None:
-        """It inserts rows into a chunk, or deletes some, whether that is news or not."""
-        owner = route.owner
-        ledger = owner.stream.ledger
-        if ledger is not None and owner.chunk is not None and ledger.note(owner.chunk, rows):
-            self.ledgers.append(ledger)
-
-    def finish(self) -> None:
-        """It is told to its end."""
-        self.markers.finish()
-        for ledger in self.ledgers:
-            ledger.commit(self.xid)
-        self.ledgers.clear()
-
-    def discard(self) -> None:
-        """It will be told again, from its beginning."""
-        for ledger in self.ledgers:
-            ledger.discard()
 
 
 class Changes:
@@ -136,7 +102,7 @@ class Changes:
         self.sightings = sightings or Sightings()
         self._messages: Sequence[bytes] = ()
         self._at = 0
-        self._transaction = _Transaction()
+        self._transaction = Transaction()
         self._fence = b""
         self._fence_seen = self._divided = False
         self._lines = Lines(lookup)
@@ -156,7 +122,7 @@ class Changes:
         self.source = source
         self._messages, self._at = (), 0
         self._transaction.discard()
-        self._transaction = _Transaction()
+        self._transaction = Transaction()
         self._gone.clear()
         self._ending = None
         self.in_transaction = False
@@ -224,6 +190,8 @@ class Changes:
         return messages[first:end]
 
     def _insert(self, run: Sequence[bytes]) -> None:
+        if not self.in_transaction:
+            raise MisplacedMessage("an Insert outside of a transaction")
         transaction = self._transaction
         route = self._told(run[0][_OID], len(run))
         if route is None:
@@ -235,7 +203,7 @@ class Changes:
             route.owner.stream.counters.filtered += len(run) - len(news)
             run = news
         if route.refreshed and self._gone.waiting:
-            run = [message for message in run if not self._is_back(route, _new(message))]
+            run = [message for message in run if not self._is_back(route, _new(route, message))]
         if not run:
             return
         lines, self._clock.value = route.insert(
@@ -257,7 +225,7 @@ class Changes:
     def _is_inserted_news(self, route: Route, message: bytes, after: int) -> bool:
         if route.judge is Verdict.UNREAD:
             return route.is_news(self._transaction.xid, ())
-        return self._is_news(route, _new(message), after)
+        return self._is_news(route, _new(route, message), after)
 
     def _is_news(self, route: Route, row: TupleData, after: int | None = None) -> bool:
         """Whether a change is; where the server has to be asked for that, for the messages `after` it, too."""
@@ -277,7 +245,9 @@ class Changes:
     def _other(self, message: bytes) -> bool:
         """Handle anything but an Insert; True if a transaction has ended with it."""
         start = int.from_bytes(message[_START], "big")
-        match decode(message[FRAME_BYTES:]):
+        told = decode(message[FRAME_BYTES:])
+        check_place(told, inside=self.in_transaction)
+        match told:
             case Begin() as begin:
                 self._begin(begin)
             case Commit() as commit:
@@ -297,13 +267,16 @@ class Changes:
         return False
 
     def _begin(self, begin: Begin) -> None:
-        committed_at = utc_text(begin.commit_time)
-        self._transaction = _Transaction(begin.xid, committed_at, after_clock(committed_at) + RECORD_END)
+        committed_at = commit_text(begin)
+        tail = after_clock(committed_at) + RECORD_END
+        self._transaction = Transaction(begin.xid, begin.final_lsn, committed_at, tail)
         self.commit_time = begin.commit_time
         self.sightings.commit = Moment(begin.final_lsn, committed_at)
         self.in_transaction, self._divided = True, False
 
     def _commit(self, commit: Commit) -> bool:
+        if commit.lsn != self._transaction.final_lsn:
+            raise MisplacedMessage("the Commit of another transaction than it has begun")
         self._ending = commit, iter(self._gone)
         return self._end()
 
@@ -329,6 +302,7 @@ class Changes:
         route = self._told(oid)
         if route is None:
             return
+        route.expect(update.old, update.new)
         new = completed(update, route)
         old = update.old
         if old is not None and route.tells_key and route.moves(old, new) and self._is_news(route, old):
@@ -345,6 +319,7 @@ class Changes:
         route = self._told(oid)
         if route is None:
             return
+        route.expect(delete.old)
         self._transaction.note(route, -1)
         if not route.tells_key and route.judge is not Verdict.UNREAD:
             route.check(old=True)
@@ -392,8 +367,9 @@ class Changes:
                 )
 
 
-def _new(message: bytes) -> TupleData:
+def _new(route: Route, message: bytes) -> TupleData:
     """The row of an Insert in its frame."""
     insert = decode(message[FRAME_BYTES:])
     assert isinstance(insert, Insert)
+    route.expect(insert.new)
     return insert.new

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.followed import FollowedStream
-from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.route import Owner
 from source_timescaledb.cdc.unsent import Wanted
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.errors import ContentionError, DefectError

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from source_timescaledb.cdc.routing import Route
+from source_timescaledb.cdc.route import Route
 from source_timescaledb.pgoutput.messages import TupleData
 from source_timescaledb.pgoutput.rows import write_row
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from source_timescaledb.cdc.followed import cdc_fields
-from source_timescaledb.cdc.routing import Route
+from source_timescaledb.cdc.route import Route
 from source_timescaledb.cdc.unsent import Lookup, Wanted, filled
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.pgoutput.rows import write_row

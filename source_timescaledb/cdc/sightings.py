@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.route import Owner
 from source_timescaledb.hypertables.chunk_events import Fate
 from source_timescaledb.hypertables.model import Chunk
 

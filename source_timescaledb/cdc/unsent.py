@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from source_timescaledb.cdc.routing import Route
+from source_timescaledb.cdc.route import Route
 from source_timescaledb.pgoutput.messages import UNCHANGED, OldKind, TupleData, Update
 
 

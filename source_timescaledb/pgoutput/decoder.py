@@ -3,7 +3,8 @@
 The format has no redundancy: a tag, then fields whose lengths stand before them or in a zero byte behind them. It is
 read once from left to right, so a message has one reading or none. A message is refused that ends before its last
 field or goes on behind it, that has a flag, kind or letter that the protocol does not know, or a name that is not
-UTF-8. A count needs no bound of its own: what it promises is not there, and the first missing item ends the reading.
+UTF-8. Only the
+count of columns is bounded: what any other promises is not there, and the first missing item ends the reading.
 
 No state is kept. Whether a row has as many values as its relation has columns is for whoever knows the relation.
 """
@@ -35,6 +36,10 @@ from source_timescaledb.pgoutput.messages import (
     Unchanged,
     Update,
 )
+
+MOST_COLUMNS: Final = 1600
+"""Of a table (MaxHeapAttributeNumber). Code is made for each relation (`pgoutput.inserts`), of which more would take
+seconds and gigabytes."""
 
 _CASCADE: Final = 1
 _RESTART_IDENTITY: Final = 2
@@ -195,7 +200,10 @@ def _origin(reader: _Reader) -> Origin:
 def _relation(reader: _Reader) -> Relation:
     oid, schema, name = reader.unsigned(4), reader.schema(), reader.text()
     identity = ReplicaIdentity(reader.letter("dnfi"))
-    columns = tuple(_column(reader) for _ in range(reader.unsigned(2)))
+    count = reader.unsigned(2)
+    if count > MOST_COLUMNS:
+        raise reader.malformed("has more columns than a table can have")
+    columns = tuple(_column(reader) for _ in range(count))
     if len({column.name for column in columns}) < len(columns):
         raise reader.malformed("has two columns of one name")
     return Relation(oid, schema, name, identity, columns)

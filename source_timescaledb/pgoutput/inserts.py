@@ -42,7 +42,7 @@ from typing import Any, Final
 from source_timescaledb.errors import DefectError
 from source_timescaledb.pgoutput.decoder import decode
 from source_timescaledb.pgoutput.messages import Insert, Relation
-from source_timescaledb.pgoutput.rows import Field, write_row
+from source_timescaledb.pgoutput.rows import Field, check_width, write_row
 from source_timescaledb.types.definition import Verbatim
 
 RowWriter = Callable[[bytes], "bytes | None"]
@@ -105,15 +105,16 @@ def run_writer(relation: Relation, fields: Sequence[Field]) -> RunWriter:
     What a renderer raises passes through.
 
     Raises:
-        DefectError: as `row_writer`; and when it writes, for a value that is UNCHANGED.
+        DefectError: as `row_writer`; and when it writes, for a value that is UNCHANGED, or a value more or less than the
+            relation has columns.
         MalformedMessage: when it writes, for what is no Insert.
     """
     write_row_of = row_writer(relation, fields)
+    count = len(relation.columns)
 
     def one(payload: bytes) -> bytes:
-        return write_row_of(payload) or _plainly(payload, fields)
+        return write_row_of(payload) or _plainly(payload, count, fields)
 
-    count = len(relation.columns)
     known = {
         "head": _HEAD.pack(b"I", relation.oid, b"N", count),
         "lsn": _LSN.unpack_from,
@@ -126,9 +127,10 @@ def run_writer(relation: Relation, fields: Sequence[Field]) -> RunWriter:
     return writer
 
 
-def _plainly(payload: bytes, fields: Sequence[Field]) -> bytes:
+def _plainly(payload: bytes, count: int, fields: Sequence[Field]) -> bytes:
     insert = decode(payload)
     assert isinstance(insert, Insert)
+    check_width(insert.new, count)
     return write_row(fields, insert.new)
 
 

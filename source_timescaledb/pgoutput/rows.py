@@ -43,6 +43,16 @@ class Field:
         return self.render(text)
 
 
+def check_width(row: TupleData, columns: int) -> None:
+    """Refuse a row that has not one value for each of its relation's columns.
+
+    Raises:
+        DefectError: it has more or fewer; the sentence tells no value.
+    """
+    if len(row) != columns:
+        raise DefectError(f"The server sent a row of {len(row)} values for a relation of {columns} columns.")
+
+
 def write_row(fields: Sequence[Field], row: TupleData) -> bytes:
     """A row as a JSON object without its closing brace; without fields it is the opening brace alone.
 

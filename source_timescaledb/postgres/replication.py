@@ -40,8 +40,9 @@ from psycopg import errors, sql
 from psycopg.pq import ExecStatus
 from typing_extensions import Self
 
-from source_timescaledb.errors import ConfigurationError, ConnectorError, TransientError
+from source_timescaledb.errors import ConfigurationError, ConnectorError, DefectError, TransientError
 from source_timescaledb.lsn import Lsn
+from source_timescaledb.pgoutput.inserts import FRAME_BYTES
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.postgres.fitness import invalidated
 from source_timescaledb.postgres.slot import (
@@ -69,10 +70,12 @@ SERVER_SHARE: Final = 2 / 3
 START_SECONDS: Final = 60.0
 """How long the server may take to find the slot and load the plugin."""
 
+XLOG_DATA: Final = ord("w")
 KEEPALIVE: Final = ord("k")
 STATUS: Final = struct.Struct("!cQQQQ?")
 """Written, flushed and applied positions, the time, and whether an answer is wanted."""
 KEEPALIVE_BODY: Final = struct.Struct("!xQQ?")
+REPORT: Final = "Please report this with the versions of PostgreSQL and TimescaleDB."
 EPOCH_2000: Final = 946_684_800
 
 
@@ -167,6 +170,7 @@ class ReplicationStream:
             UndecodableSlotError: the server fails at what comes next, and will again.
             ChangesGoneError: the server has no longer what the slot needs.
             TransientError: the connection was lost, or was silent past the deadline.
+            DefectError: what came is no message of the protocol.
             ConnectorError: as the server's reason deserves.
         """
         if self._exhausted:
@@ -241,11 +245,13 @@ class ReplicationStream:
                 self._ended = length < 0
                 return messages
             message = bytes(data)
-            if message[0] == KEEPALIVE:
-                self._on_keepalive(message)
-            else:
+            if length > FRAME_BYTES and message[0] == XLOG_DATA:
                 messages.append(message)
                 size += length
+            elif length == KEEPALIVE_BODY.size and message[0] == KEEPALIVE:
+                self._on_keepalive(message)
+            else:
+                raise DefectError("The server sent what is neither a change nor a keepalive.", remedy=REPORT)
         self._exhausted = False
         return messages
 

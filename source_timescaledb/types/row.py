@@ -16,12 +16,15 @@ from psycopg import sql
 from source_timescaledb.types.model import PgType
 from source_timescaledb.types.quoting import constant, identifier
 from source_timescaledb.types.rendering import arguments
+from source_timescaledb.types.texts import malformed
 
 CONCAT_ARGUMENTS: Final = 90
 """PostgreSQL's functions take 100 (FUNC_MAX_ARGS)."""
 
-MARKED: Final = re.compile(rb"-?[A-Za-z]+\x01")
-"""A bare word with the marker; the byte cannot be inside a JSON string, so the word is not either."""
+MARKED: Final = re.compile(rb"(?<![A-Za-z])-?[A-Za-z]+\x01")
+"""A bare word with the marker; the byte cannot be inside a JSON string, so the word is not either.
+
+It is looked for where a word begins: from each letter of a long text (base64, say) it would take a minute for 100 KB."""
 
 
 def row_expression(columns: Sequence[tuple[str, PgType, int]], server_version: int) -> sql.Composable:
@@ -87,15 +90,24 @@ def resolve_inexpressible(data: bytes) -> tuple[bytes, list[str]]:
     """One rendered row with null for each marked value, and the names of the fields that hold one.
 
     All other bytes are returned as they came. A field is named once, also when an array in it holds many.
+
+    Raises:
+        DefectError: it is no JSON object, because the server wrote a value as no server does.
     """
-    fields: dict[str, Any] = json.loads(
-        MARKED.sub(b"NaN", data),
-        parse_constant=lambda _: Inexpressible,
-        # Numbers of any length are passed over: Python refuses to read integers of more than 4,300 digits.
-        parse_int=str,
-        parse_float=str,
-    )
-    return MARKED.sub(b"null", data), [name for name, value in fields.items() if holds_inexpressible(value)]
+    try:
+        fields: dict[str, Any] = json.loads(
+            MARKED.sub(b"NaN", data),
+            parse_constant=lambda _: Inexpressible,
+            # Numbers of any length are passed over: Python refuses to read integers of more than 4,300 digits.
+            parse_int=str,
+            parse_float=str,
+        )
+        marked = [name for name, value in fields.items() if holds_inexpressible(value)]
+    except (ValueError, RecursionError):
+        pass  # the exception holds the row: ours must not come from it
+    else:
+        return MARKED.sub(b"null", data), marked
+    raise malformed("value")
 
 
 def holds_inexpressible(value: Any) -> bool:

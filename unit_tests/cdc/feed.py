@@ -9,13 +9,15 @@ from typing import Any, Final
 
 import orjson
 
+from fuzz.encoder import encode
 from source_timescaledb.cdc.changes import Changes
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.columns import Attribute
 from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.lines import Batch
-from source_timescaledb.cdc.routing import Owner, Router
+from source_timescaledb.cdc.route import Owner
+from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.unsent import Wanted
 from source_timescaledb.hypertables.model import (
     Column,
@@ -33,7 +35,6 @@ from source_timescaledb.snapshot.plan import Plan
 from source_timescaledb.state.model import Key
 from source_timescaledb.types.model import Kind, PgType
 from source_timescaledb.types.money import DOLLARS
-from unit_tests.pgoutput.encoder import encode
 
 INT: Final = PgType(23, "pg_catalog", "int4", Kind.BASE)
 TEXT: Final = PgType(25, "pg_catalog", "text", Kind.BASE)
@@ -164,9 +165,14 @@ class Feed:
     def transaction(self, *changes: Message, xid: int | None = None) -> None:
         """A transaction commits."""
         self._xid += 1
-        begin = Begin(Lsn(self._at + 50), 0, xid or self._xid)
+        final = Lsn(self._at + 50)
+        begin = Begin(final, 0, xid or self._xid)
         lines = [self._framed(begin), *map(self._framed, changes)]
-        self._queue.append([*lines, self._framed(Commit(Lsn(self._at), Lsn(self._at + 8), 0))])
+        self._queue.append([*lines, self._framed(Commit(final, Lsn(self._at + 8), 0))])
+
+    def come_as_they_are(self, messages: Iterable[Message]) -> None:
+        """Messages come without a transaction around them."""
+        self._queue.append([*map(self._framed, messages)])
 
     def come_at_once(self) -> None:
         """Let all that was fed so far come in one piece."""

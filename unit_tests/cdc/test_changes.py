@@ -6,19 +6,26 @@ from typing import Any
 
 import pytest
 
-from source_timescaledb.cdc.routing import Owner
-from source_timescaledb.errors import ConfigurationError
+from source_timescaledb.cdc.coverage import Coverage, Skipped
+from source_timescaledb.cdc.route import Owner
+from source_timescaledb.cdc.transaction import MisplacedMessage
+from source_timescaledb.errors import ConfigurationError, DefectError
+from source_timescaledb.hypertables.model import OPEN_BELOW, Chunk, ChunkStatus, QualifiedName, Span
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.messages import (
     UNCHANGED,
+    Begin,
+    Commit,
     Delete,
     Insert,
     LogicalMessage,
+    Message,
     OldKind,
     ReplicaIdentity,
     Truncate,
     Update,
 )
+from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.key_plan import KeyPlan
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.plan import WholePlan
@@ -253,3 +260,98 @@ def test_the_clock_grows_with_every_record_whatever_was_looked_up() -> None:
     clocks = [record["data"]["_ab_cdc_lsn"] for record in feed.records()]
 
     assert clocks == sorted(set(clocks))
+
+
+def placed(*messages: Message) -> Feed:
+    """Messages as they stand, with no transaction around them."""
+    feed = Feed(stream_of())
+    feed.transaction(described())
+    feed.come_as_they_are(messages)
+    return feed
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Insert(TABLE_OID, (b"1", b"canary")),
+        updated((b"1", b"canary")),
+        Delete(TABLE_OID, (b"1", None), OldKind.KEY),
+        Truncate((TABLE_OID,), cascade=False, restart_identity=False),
+        described(),
+        LogicalMessage(True, Lsn(1), "anything", b""),
+        Commit(Lsn(0), Lsn(8), 0),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_stands_outside_of_a_transaction_is_refused(message: Message) -> None:
+    with pytest.raises(MisplacedMessage, match="outside of a transaction") as caught:
+        placed(message).records()
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_message_that_is_not_transactional_may_stand_anywhere() -> None:
+    anything = LogicalMessage(False, Lsn(1), "anything", b"")
+
+    assert placed(anything, Begin(Lsn(9), 0, 3), anything, Commit(Lsn(9), Lsn(10), 0)).records() == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [
+        ([Begin(Lsn(9), 0, 3), Begin(Lsn(9), 0, 3)], "Begin inside of a transaction"),
+        ([Begin(Lsn(9), 0, 3), Commit(Lsn(7), Lsn(10), 0)], "the Commit of another transaction"),
+        ([Begin(Lsn(9), 2**63 - 1, 3)], "outside of the years 1 to 9999"),
+    ],
+)
+def test_transactions_that_no_server_sends_are_refused(messages: list[Message], sentence: str) -> None:
+    with pytest.raises(DefectError, match=sentence):
+        placed(*messages).records()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Insert(TABLE_OID, (b"canary",)),
+        Insert(TABLE_OID, (b"1", b"canary", b"canary")),
+        updated((b"canary",)),
+        updated((b"1", b"canary"), (b"1", b"canary", None), OldKind.FULL),
+        Delete(TABLE_OID, (b"canary",), OldKind.FULL),
+    ],
+)
+def test_a_row_that_is_not_as_wide_as_its_relation_is_refused(change: Message) -> None:
+    feed = Feed(stream_of())
+    feed.transaction(described(identity=FULL), change)
+
+    with pytest.raises(DefectError, match="for a relation of 2 columns") as caught:
+        feed.records()
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_time_that_no_server_writes_is_refused_and_not_told() -> None:
+    span = Span(OPEN_BELOW, 10)
+    name = QualifiedName("_timescaledb_internal", "_hyper_1_4_chunk")
+    chunk = Chunk(4, TABLE_OID, name, ChunkStatus(0), (span,), None, tiered=False, rows=0, pages=0)
+    stream = stream_of(chunked=True)
+    assert stream.hypertable is not None
+    stream.coverage = Coverage(
+        ChunkPlan(stream.hypertable, [chunk], Pace(limit=1.0)), Skipped(), exposed=False
+    )
+    feed = Feed(stream, catalog=MemoryCatalog({TABLE_OID: Owner(stream, 4)}))
+    feed.transaction(described(name=name.name), Insert(TABLE_OID, (b"canary", b"")))
+
+    with pytest.raises(DefectError, match="sent a time in a form") as caught:
+        feed.records()
+
+    assert caught.value.__context__ is None
+
+
+def test_a_value_that_is_no_json_beside_one_that_json_cannot_say_is_refused_and_not_told() -> None:
+    feed = Feed(stream_of())
+    feed.transaction(described(), Insert(TABLE_OID, (b"canary\x01\x01", b"")))
+
+    with pytest.raises(DefectError, match="sent a value in a form") as caught:
+        feed.records()
+
+    assert caught.value.__context__ is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from source_timescaledb.cdc.followed import DELETED_AT, LSN, FollowedStream
-from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.route import Owner
 from source_timescaledb.hypertables.model import ContinuousAggregate, Hypertable, QualifiedName
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.messages import (

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from source_timescaledb.cdc.keys import MOST_KEYS, Placement, rankings
-from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.route import Owner
+from source_timescaledb.errors import DefectError
 from source_timescaledb.hypertables.model import Column, QualifiedName, Relation, RelationKind
 from source_timescaledb.pgoutput.messages import Delete, Insert, OldKind, Update
 from source_timescaledb.snapshot.key_plan import KeyPlan
@@ -114,3 +115,14 @@ def test_no_question_grows_without_end() -> None:
     assert feed.records() == []
     assert 3 <= len(catalog.asked) <= 4
     assert max(map(len, catalog.asked)) <= MOST_KEYS + 1
+
+
+def test_a_key_that_is_no_text_is_refused_and_not_told() -> None:
+    feed, catalog = partly_read()
+    feed.transaction(described(key=("note",)), Insert(TABLE_OID, (b"1", b"canary\xff")), xid=105)
+
+    with pytest.raises(DefectError, match="sent a key in a form") as caught:
+        feed.records()
+
+    assert caught.value.__context__ is None
+    assert catalog.asked == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from source_timescaledb.cdc.columns import Attribute
-from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.route import Owner
 from source_timescaledb.errors import ConfigurationError, DefectError
 from source_timescaledb.pgoutput.messages import Insert
 from unit_tests.cdc.feed import TABLE_OID, Feed, MemoryCatalog, described, stream_of

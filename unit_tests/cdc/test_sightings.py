@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from source_timescaledb.cdc.routing import Owner
+from source_timescaledb.cdc.route import Owner
 from source_timescaledb.cdc.sightings import Moment, Sightings
 from source_timescaledb.hypertables.chunk_events import Fate
 from source_timescaledb.hypertables.model import Chunk, ChunkStatus, QualifiedName

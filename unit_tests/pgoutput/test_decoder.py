@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.encoder import encode
 from source_timescaledb.errors import FailureType
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.decoder import MalformedMessage, decode
@@ -25,7 +26,6 @@ from source_timescaledb.pgoutput.messages import (
     Type,
     Update,
 )
-from unit_tests.pgoutput.encoder import encode
 from unit_tests.pgoutput.strategies import MESSAGES
 
 TAGS = b"BCORYIUDTM"
@@ -197,6 +197,13 @@ def test_no_relation_has_two_columns_of_one_name() -> None:
 
     with pytest.raises(MalformedMessage, match="two columns of one name"):
         decode(encode(relation))
+
+
+def test_no_relation_has_more_columns_than_a_table() -> None:
+    columns = tuple(Column(str(number), False, 23, -1) for number in range(1601))
+
+    with pytest.raises(MalformedMessage, match="more columns than a table"):
+        decode(encode(Relation(1, "s", "t", ReplicaIdentity.DEFAULT, columns)))
 
 
 def test_the_sentence_tells_no_value() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz.encoder import encode, value
 from source_timescaledb.errors import DefectError
 from source_timescaledb.pgoutput import inserts
 from source_timescaledb.pgoutput.decoder import MalformedMessage, decode
@@ -21,7 +22,6 @@ from source_timescaledb.pgoutput.messages import (
 )
 from source_timescaledb.pgoutput.rows import Field, write_row
 from source_timescaledb.types.definition import Verbatim
-from unit_tests.pgoutput.encoder import encode, value
 from unit_tests.pgoutput.strategies import TEXTS, UNSIGNED
 
 

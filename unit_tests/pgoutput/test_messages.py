@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.encoder import encode
 from source_timescaledb.pgoutput.decoder import decode
 from source_timescaledb.pgoutput.messages import Column, Relation, ReplicaIdentity, utc_text
-from unit_tests.pgoutput.encoder import encode
 from unit_tests.pgoutput.strategies import RELATIONS
 
 EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)

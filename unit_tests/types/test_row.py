@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
+from source_timescaledb.errors import DefectError
 from source_timescaledb.types.model import Kind, PgType
 from source_timescaledb.types.row import concatenated, resolve_inexpressible, row_expression
 
@@ -95,3 +96,21 @@ def test_calls_nest_before_they_take_too_many_arguments(count: int) -> None:
     text = concatenated([sql.SQL(f"'{number},'") for number in range(count)]).as_string(None)
 
     assert eval(text, {"concat": concat}) == "".join(f"{number}," for number in range(count))
+
+
+def test_a_long_word_beside_a_marked_value_costs_no_more_than_its_length() -> None:
+    """Looked for from each of its letters, this one would take an hour."""
+    word = b"canary" * 200_000
+
+    assert resolve_inexpressible(b'{"a":"%b","b":-Infinity\x01}' % word) == (
+        b'{"a":"%b","b":null}' % word,
+        ["b"],
+    )
+
+
+@pytest.mark.parametrize("data", [b'{"a":canary,"b":NaN\x01}', b'{"a":NaN\x01,"b":' + b"[" * 200_000])
+def test_what_is_no_json_is_a_defect_that_does_not_tell_it(data: bytes) -> None:
+    with pytest.raises(DefectError, match="sent a value in a form") as caught:
+        resolve_inexpressible(data)
+
+    assert caught.value.__context__ is None

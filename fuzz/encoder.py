@@ -1,4 +1,4 @@
-"""Writes messages as pgoutput does (proto.c of PostgreSQL 14 to 18): the other half of the decoder, for tests."""
+"""Writes messages as pgoutput does (proto.c of PostgreSQL 14 to 18): the other half of the decoder."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from source_timescaledb.pgoutput.messages import (
 
 
 def encode(message: Message) -> bytes:  # noqa: C901, PLR0911 - one case for each message
+    """The payload of a message."""
     match message:
         case Begin(final_lsn, commit_time, xid):
             return struct.pack(">cQqI", b"B", final_lsn, commit_time, xid)
@@ -53,6 +54,7 @@ def encode(message: Message) -> bytes:  # noqa: C901, PLR0911 - one case for eac
 
 
 def string(text: str) -> bytes:
+    """A text that a zero byte ends."""
     return text.encode() + b"\0"
 
 
@@ -62,15 +64,18 @@ def named(schema: str, name: str) -> bytes:
 
 
 def column(column: Column) -> bytes:
+    """A column of a relation."""
     flags = struct.pack(">B", column.is_key)
     return flags + string(column.name) + struct.pack(">Ii", column.type_oid, column.typmod)
 
 
 def values(row: TupleData) -> bytes:
+    """A row."""
     return struct.pack(">H", len(row)) + b"".join(map(value, row))
 
 
 def value(text: bytes | Unchanged | None) -> bytes:
+    """A value of a row."""
     if text is None:
         return b"n"
     if text is UNCHANGED:
