@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from psycopg import sql
-from typing_extensions import Self
+from typing_extensions import LiteralString, Self
 
 LETTERS_SHOWN: Final = 1000
 
@@ -58,7 +58,7 @@ def brief(statements: Sequence[Statement]) -> str:
     return " ".join(shown)
 
 
-def grant(what: str, name: Iterable[str], role: str) -> Statement:
+def grant(what: LiteralString, name: Iterable[str], role: str) -> Statement:
     """GRANT something (`USAGE ON SCHEMA`) on a thing to a role."""
     names = {"what": sql.SQL(what), "name": sql.Identifier(*name), "role": sql.Identifier(role)}
     return Statement.of(sql.SQL("GRANT {what} {name} TO {role}").format(**names))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from psycopg import sql
+from typing_extensions import LiteralString
 
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.health.compression import compression_findings
@@ -108,7 +109,7 @@ def _writers(facts: ReplicationFacts) -> Iterator[Finding]:
         )
 
 
-def _raised(setting: str, now: int) -> Statement:
+def _raised(setting: LiteralString, now: int) -> Statement:
     name = sql.SQL(setting)
     return Statement.of(
         sql.SQL("ALTER SYSTEM SET {} = {}").format(name, max(now * 2, now + MORE_AT_LEAST)), restart=True

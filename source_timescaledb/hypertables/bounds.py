@@ -50,13 +50,13 @@ def literal(time: TimeKind, value: int) -> sql.Composable:
     if time is TimeKind.INTEGER:
         return sql.SQL(f"({int(value)})")
     if time is TimeKind.DATE:
-        return sql.SQL(f"(date 'epoch' + {-(-value // _MICROSECONDS_PER_DAY)})")
+        return sql.SQL(f"(date 'epoch' + {-(-value // _MICROSECONDS_PER_DAY):d})")
     if time is TimeKind.UUID:
-        return sql.SQL(f"'{_uuid_floor(value)}'::uuid")
+        return sql.SQL("{}::uuid").format(str(_uuid_floor(value)))
     days, rest = divmod(value, _MICROSECONDS_PER_DAY)
     seconds, microseconds = divmod(rest, 1_000_000)
     cast = _TIMESTAMP_CAST[time]
-    return sql.SQL(f"({cast} 'epoch' + interval '{days} days {seconds}.{microseconds:06d} seconds')")
+    return sql.SQL(f"({cast} 'epoch' + interval '{days:d} days {seconds:d}.{microseconds:06d} seconds')")
 
 
 def texts(time: TimeKind, values: Iterable[int]) -> sql.Composed:

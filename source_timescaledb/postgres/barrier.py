@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from psycopg import errors, sql
+from typing_extensions import LiteralString
 
 from source_timescaledb.errors import ConfigurationError, TransientError
 from source_timescaledb.lsn import Lsn
@@ -233,7 +234,7 @@ def insert_position(connection: Connection) -> Lsn:
     return Lsn.parse(row[0])
 
 
-def _number(connection: Connection, query: str) -> int:
-    row = connection.execute(query.encode()).fetchone()
+def _number(connection: Connection, query: LiteralString) -> int:
+    row = connection.execute(query).fetchone()
     assert row is not None
     return int(row[0])

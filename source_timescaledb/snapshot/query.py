@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from psycopg import sql
+from typing_extensions import LiteralString
 
 from source_timescaledb.hypertables import bounds, catalog
 from source_timescaledb.hypertables.model import Column, QualifiedName, Relation, ServerVersion, TimeKind
@@ -252,7 +253,7 @@ def positions_query(relation: Relation, bounds: Sequence[Key], keys: Sequence[Ke
     )
 
 
-def compare(relation: Relation, operator: str, values: Key) -> sql.Composed:
+def compare(relation: Relation, operator: LiteralString, values: Key) -> sql.Composed:
     """A comparison of the relation's key with a whole key given as text."""
     literals = (
         _literal(relation.column(name), value) for name, value in zip(relation.key, values, strict=True)
