@@ -18,6 +18,7 @@ from oracle.programme import PROGRAMMES, Programme
 from oracle.report import line, page
 from oracle.scene import Outcome, Play
 from oracle.stages import Staging, played
+from oracle.syncs import Manner
 from testkit.connector import REPOSITORY
 from testkit.errors import KitError, NoServerError
 from testkit.servers import NO_COMMUNITY, Candidate, candidate, candidates
@@ -51,13 +52,13 @@ def run(options: argparse.Namespace, command: str) -> list[Outcome]:
     chosen = _servers(options.server, programme)
     where = _surroundings(chosen, command)
     plays = [
-        Play.of(seed, programme, killed=killed)
+        Play.of(seed, programme, manner=manner)
         for seed in range(options.first, options.first + options.seeds)
-        for killed in ((False, True) if options.kills else (False,))
+        for manner in ((None, Manner.KILLED) if options.kills else (None,))
     ]
     staging = Staging([one.name for one in chosen], KEPT if options.keep else None, without)
     outcomes: list[Outcome] = []
-    for outcome in played(plays, staging, options.jobs):
+    for outcome in played([(one, staging) for one in plays], options.jobs):
         outcomes.append(outcome)
         _tell(line(outcome))
     options.output.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
 A destination that deduplicates keeps, of each key, the record with the greatest `_ab_cdc_lsn`, whatever came first. One
 that applies records as they come needs no clock, but only syncs that run to their end give it a key's changes in order.
-After a kill, records stand behind the last STATE that no state counts. One destination has written them already and one
-has thrown them away: the connector is told nothing of it.
+After a kill, or where a STATE is lost on its way, records stand behind the last STATE that no state counts. One
+destination has written them already and one has thrown them away: the connector is told nothing of it.
 """
 
 from __future__ import annotations
@@ -63,22 +63,24 @@ class Destination:
         self.habit = habit
         self.copies = {name: Copy(key, habit is not Habit.ARRIVAL) for name, key in keys.items()}
 
-    def hear(self, output: Output) -> None:
-        """Take the output of a sync, however it ended."""
-        counted = counted_records(output)
+    def hear(self, output: Output, kept: int | None = None) -> None:
+        """Take the output of a sync, however it ended, of which so many STATEs were kept (all by default)."""
+        counted = counted_records(output, kept)
         for name, copy in self.copies.items():
             records = output.rows(name)
             copy.apply(records[: counted.get(name, 0)] if self.habit is Habit.COUNTED else records)
 
 
-def counted_records(output: Output) -> dict[str, int]:
-    """Of each stream, how many of its records stand before the last STATE."""
+def counted_records(output: Output, kept: int | None = None) -> dict[str, int]:
+    """Of each stream, how many of its records stand before the last STATE that was kept."""
     seen: dict[str, int] = {}
     counted: dict[str, int] = {}
+    left = len(output.states) if kept is None else kept
     for message in output.messages:
         if message["type"] == "RECORD":
             stream = message["record"]["stream"]
             seen[stream] = seen.get(stream, 0) + 1
-        elif message["type"] == "STATE":
+        elif message["type"] == "STATE" and left:
+            left -= 1
             counted = dict(seen)
     return counted

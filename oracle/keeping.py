@@ -38,14 +38,14 @@ def keep(
     chores: Iterable[Chore | Order],
     stopped: Callable[[], bool],
     sleep: Sleep,
+    tally: Tally,
     *,
     hiding: bool = False,
-) -> Tally:
+) -> None:
     """Do chores one after the other until they end or `stopped` says so; with `hiding`, the log need not tell DELETEs.
 
     Raises psycopg errors of a connection that was lost.
     """
-    tally = Tally()
     with closing(database.connect("owner", options=f"-c lock_timeout={LOCK_SECONDS}s")) as connection:
         connection.autocommit = True
         if hiding:
@@ -61,7 +61,6 @@ def keep(
                 if connection.broken:
                     raise
                 tally.failed += 1
-    return tally
 
 
 def _carry_out(connection: psycopg.Connection, chore: Chore | Order) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Final
 from integration_tests.cdc.aggregates import calm
 from integration_tests.truth import Truth
 from oracle.destinations import Destination, Habit
+from oracle.faults import Fault, blows
+from oracle.havoc import Havoc
 from oracle.hurry import Rule
 from oracle.judging import Deviation, compare, named_periods, without_twins
 from oracle.keeping import keep, settle_settings, start_policies
@@ -28,6 +31,9 @@ from oracle.workload import Author, Policy, Transaction, disturbances
 from oracle.writers import Tally, Writers, at_work, write
 from testkit.cluster import Cluster
 from testkit.database import Database
+from testkit.errors import KitError
+from testkit.proxy import Proxy
+from testkit.server import Server
 
 WRITING_SECONDS: Final = 4.0
 TAIL_SECONDS: Final = 0.5
@@ -47,10 +53,11 @@ class Play:
     programme: Programme = PROGRAMMES["rows"]
 
     @classmethod
-    def of(cls, seed: int, programme: Programme = PROGRAMMES["rows"], *, killed: bool = False) -> Play:
-        """The play of a seed; with `killed`, syncs are processes that are killed."""
-        manner = Manner.KILLED if killed else programme.manner(seed)
-        return cls(seed, programme.policy(seed), manner, programme)
+    def of(
+        cls, seed: int, programme: Programme = PROGRAMMES["rows"], *, manner: Manner | None = None
+    ) -> Play:
+        """The play of a seed; its syncs end as the programme has it, unless `manner` says how."""
+        return cls(seed, programme.policy(seed), manner or programme.manner(seed), programme)
 
     @property
     def habits(self) -> Sequence[Habit]:
@@ -75,6 +82,10 @@ class Outcome:
     deviations: list[Deviation] = field(default_factory=list)
     error: str | None = None
     """With which a sync ended."""
+    gave_up: list[str] = field(default_factory=list)
+    """Errors that may pass, with which disturbed syncs ended: the next sync went on."""
+    blows: Counter[Fault] = field(default_factory=Counter)
+    """What befell the syncs."""
     seconds: float = 0.0
 
     @property
@@ -99,7 +110,8 @@ def play(
         what: the seed's play.
         keep: the folder for what the syncs of a failing seed printed; nothing is kept without.
         without: a rule of the connector to switch off.
-        seconds: how long is written, at least; whoever writes goes on until the sync that runs then has ended.
+        seconds: how long is written, at least; whoever writes goes on until the sync that runs then has ended, except
+            where syncs are disturbed.
         writers: how many write at random, beside those that meet.
 
     Raises psycopg errors that ended a writer, and KitError.
@@ -109,7 +121,8 @@ def play(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oracle-")))
         database = stack.enter_context(cluster.database())
-        heard = _synced(database, what, outcome, folder, without, seconds, writers)
+        havoc = _havoc(stack, cluster, database) if what.manner is Manner.DISTURBED else None
+        heard = _synced(database, what, outcome, folder, without, seconds, writers, havoc)
         if outcome.error is None:
             outcome.deviations += _judged(database, what, heard, outcome)
         if keep is not None and not outcome.well:
@@ -134,19 +147,22 @@ def _synced(
     without: Rule | None,
     seconds: float,
     writers: int,
+    havoc: Havoc | None,
 ) -> _Heard:
     random = Random(f"{what.seed}/syncs")
     slot = f"oracle_{database.name}"
     if what.programme.upkeep:
         settle_settings(database)
     make_tables(database, what.programme.tables)
-    write(database, [Transaction(Author(what.seed, -1).first_rows())], lambda: False)
-    syncs = Syncs(database, slot, what.programme.tables, what.manner, random, folder, without)
+    first = Transaction(Author(what.seed, -1).first_rows())
+    write(database, [first], lambda: False, time.sleep, outcome.tally)
+    address = havoc.address if havoc is not None else {}
+    syncs = Syncs(database, slot, what.programme.tables, what.manner, random, folder, without, address)
     heard = _Heard([Destination(habit, syncs.keys) for habit in what.habits])
-    with at_work() as working:
+    with at_work(lasting=havoc is not None) as working:
         for writer in range(writers):
             working.join(partial(write, database, Author(what.seed, writer).transactions()))
-        working.join(partial(write, database, disturbances(what.seed, what.policy)))
+        working.join(partial(write, database, iter(disturbances(what.seed, what.policy))))
         end = time.monotonic() + seconds
         publish(database, slot, what.programme.tables)
         if what.programme.upkeep:
@@ -156,15 +172,29 @@ def _synced(
             what.seed
         ):  # they hold up the barrier that each new chunk is in need of
             working.join(partial(meet, database, settlings(what.seed)))
+        if havoc is not None:
+            working.join(partial(havoc.wreak, blows(what.seed)))
+            working.stop_after(seconds)
         while time.monotonic() < end and outcome.error is None:
             _hear(heard, syncs.sync(), outcome)
-        time.sleep(TAIL_SECONDS)
-        outcome.tally = working.end()
+        time.sleep(TAIL_SECONDS if havoc is None else 0)
+        outcome.tally.add(working.end())
+    if havoc is not None:
+        outcome.blows = havoc.dealt
+        database.disconnect()  # from a server that may have crashed
     if what.programme.upkeep:
         calm(database)
     if outcome.error is None:
         _hear(heard, syncs.sync(to_the_end=True), outcome)
     return heard
+
+
+def _havoc(stack: ExitStack, cluster: Cluster, database: Database) -> Havoc:
+    """What disturbs the syncs, with a proxy that they go through. Raises KitError."""
+    if not isinstance(cluster, Server):
+        raise KitError(f"{cluster.label} is no server of the kit's own: it cannot be made to crash")
+    proxy = stack.enter_context(Proxy(cluster.address.host, cluster.address.port))
+    return Havoc(cluster, proxy, database)
 
 
 def _keep_up(working: Writers, database: Database, what: Play) -> None:
@@ -180,10 +210,12 @@ def _hear(heard: _Heard, sync: Sync, outcome: Outcome) -> None:
     outcome.syncs += 1
     outcome.broken_off += not sync.whole
     outcome.error = sync.error
+    if sync.gave_up is not None:
+        outcome.gave_up.append(sync.gave_up)
     outcome.records += sum(map(len, sync.output.records.values()))
     heard.syncs.append(sync)
     for destination in heard.destinations:
-        destination.hear(sync.output)
+        destination.hear(sync.output, sync.kept)
 
 
 def _judged(database: Database, what: Play, heard: _Heard, outcome: Outcome) -> list[Deviation]:

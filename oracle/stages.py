@@ -15,9 +15,13 @@ from functools import cache
 from multiprocessing import get_context, util
 from pathlib import Path
 
+import psycopg
+
 from oracle.hurry import Rule
 from oracle.scene import Outcome, Play, play
+from oracle.syncs import Manner
 from testkit.cluster import Cluster
+from testkit.errors import KitError
 from testkit.servers import candidate
 
 
@@ -28,26 +32,34 @@ class Staging:
     servers: Sequence[str]
     """Names; seeds are dealt out to them in rounds, so that each gets every policy and every manner."""
     keep: Path | None
-    without: Rule | None
+    without: Rule | None = None
 
     def server_of(self, what: Play) -> str:
         """The name of the server that a seed is played on."""
         return self.servers[what.programme.turn(what.seed) % len(self.servers)]
 
 
-def played(plays: Sequence[Play], staging: Staging, jobs: int) -> Iterator[Outcome]:
-    """What came of each play, in their order; so many at a time. Raises KitError, and psycopg errors of writers."""
+def played(plays: Sequence[tuple[Play, Staging]], jobs: int) -> Iterator[Outcome]:
+    """What came of each play, in their order; so many at a time. Raises KitError, and psycopg errors of writers.
+
+    A disturbed play that fails itself, as where a server does not come back, is an outcome too.
+    """
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as stages:
         try:
-            yield from stages.map(_on_stage, plays, [staging] * len(plays))
+            yield from stages.map(_on_stage, plays)
         finally:
             stages.shutdown(wait=False, cancel_futures=True)
 
 
-def _on_stage(what: Play, staging: Staging) -> Outcome:
-    cluster = _running(staging.server_of(what))
-    return play(cluster, what, keep=staging.keep, without=staging.without)
+def _on_stage(what: tuple[Play, Staging]) -> Outcome:
+    one, staging = what
+    try:
+        return play(_running(staging.server_of(one)), one, keep=staging.keep, without=staging.without)
+    except (KitError, psycopg.Error) as reason:
+        if one.manner is not Manner.DISTURBED:
+            raise
+        return Outcome(one, error=f"the play itself failed: {reason}")
 
 
 @cache

@@ -35,12 +35,12 @@ _CHUNK: Final = sql.SQL("SELECT tableoid FROM {} WHERE time = %s LIMIT 1")
 class Pair:
     """Two connections of the tables' owner; a context manager. `sleep` returns early when it is time to end."""
 
-    def __init__(self, database: Database, stopped: Callable[[], bool], sleep: Sleep) -> None:
+    def __init__(self, database: Database, stopped: Callable[[], bool], sleep: Sleep, tally: Tally) -> None:
         self._database = database
         self._stopped = stopped
         self._sleep = sleep
         self._stack = ExitStack()
-        self.tally = Tally()
+        self.tally = tally
 
     def __enter__(self) -> Self:
         options = f"-c lock_timeout={LOCK_SECONDS}s"
@@ -116,15 +116,18 @@ class Pair:
 
 
 def meet(
-    database: Database, meetings: Iterable[Duel | Settling], stopped: Callable[[], bool], sleep: Sleep
-) -> Tally:
+    database: Database,
+    meetings: Iterable[Duel | Settling],
+    stopped: Callable[[], bool],
+    sleep: Sleep,
+    tally: Tally,
+) -> None:
     """Carry out meetings one after the other until they end or `stopped` says so.
 
     Raises psycopg errors of a connection that was lost.
     """
-    with Pair(database, stopped, sleep) as pair:
+    with Pair(database, stopped, sleep, tally) as pair:
         for meeting in meetings:
             if stopped():
                 break
             pair.meet(meeting)
-        return pair.tally

@@ -2,13 +2,12 @@
 
 Writers that meet may fail: a key is there already, two wait for each other, a row would leave its chunk, a chunk was
 dropped under an INSERT. All that is a part of the workload; the transaction is rolled back and counted. A lost connection
-is not, and ends the seed.
+is not, and ends the seed, except where the server itself is made to crash: then whoever works connects again.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from oracle.workload import Ending, Step, Transaction
 from testkit.database import Database
 
 LOCK_SECONDS: Final = 3
+RETURN_SECONDS: Final = 0.1
 MOST: Final = 16
 """So many may work side by side."""
 
@@ -43,21 +43,34 @@ class Tally:
         self.failed += other.failed
 
 
-Work = Callable[[Callable[[], bool], Sleep], Tally]
-"""Writes until it is told to stop, and sleeps as it is told, so that it notices soon."""
+Work = Callable[[Callable[[], bool], Sleep, Tally], object]
+"""Writes until it is told to stop, sleeps as it is told, so that it notices soon, and counts what became of it.
+
+Called again it goes on with what is left.
+"""
 
 
 class Writers:
-    """Writers at work; `end` lets them finish their transactions and returns what became of them all."""
+    """Writers at work; `end` lets them finish their transactions and returns what became of them all.
 
-    def __init__(self) -> None:
+    `lasting` ones survive their server: they come back until they get in.
+    """
+
+    def __init__(self, *, lasting: bool = False) -> None:
         self._stop = threading.Event()
         self._executor = ThreadPoolExecutor(MOST)
         self._writing: list[Future[Tally]] = []
+        self._lasting = lasting
 
     def join(self, work: Work) -> None:
         """Let somebody work, beside the others."""
-        self._writing.append(self._executor.submit(work, self._stop.is_set, self._sleep))
+        self._writing.append(self._executor.submit(self._work, work))
+
+    def stop_after(self, seconds: float) -> None:
+        """Let them finish their transactions after so long, whoever still reads."""
+        timer = threading.Timer(seconds, self._stop.set)
+        timer.daemon = True
+        timer.start()
 
     def end(self) -> Tally:
         """Raises psycopg errors that ended a writer."""
@@ -68,14 +81,31 @@ class Writers:
         self._executor.shutdown()
         return tally
 
+    def _work(self, work: Work) -> Tally:
+        tally = Tally()
+        while not self._ends(work, tally):
+            tally.failed += 1
+            self._sleep(RETURN_SECONDS)
+        return tally
+
+    def _ends(self, work: Work, tally: Tally) -> bool:
+        """Whether it came to its end, or there is no time left to come back. Raises psycopg errors."""
+        try:
+            work(self._stop.is_set, self._sleep, tally)
+        except psycopg.OperationalError:
+            if not self._lasting:
+                raise
+            return self._stop.is_set()
+        return True
+
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)
 
 
 @contextmanager
-def at_work() -> Iterator[Writers]:
+def at_work(*, lasting: bool = False) -> Iterator[Writers]:
     """Writers that have ended when the block has, however it ends; at first there is none."""
-    working = Writers()
+    working = Writers(lasting=lasting)
     try:
         yield working
     finally:
@@ -86,20 +116,19 @@ def write(
     database: Database,
     transactions: Iterable[Transaction],
     stopped: Callable[[], bool],
-    sleep: Sleep = time.sleep,
-) -> Tally:
+    sleep: Sleep,
+    tally: Tally,
+) -> None:
     """Carry out transactions one after the other until they end or `stopped` says so.
 
     Raises psycopg errors of a connection that was lost.
     """
-    tally = Tally()
     with closing(database.connect("owner", options=f"-c lock_timeout={LOCK_SECONDS}s")) as connection:
         for transaction in transactions:
             sleep(transaction.after)
             if stopped():
                 break
             perform(connection, transaction, sleep, tally)
-    return tally
 
 
 def perform(connection: psycopg.Connection, transaction: Transaction, sleep: Sleep, tally: Tally) -> None:

@@ -10,6 +10,7 @@ import pytest
 from oracle.meetings import DEVICE, duels, settlings
 from oracle.tables import HYPERTABLES, KEYED, make_tables
 from oracle.together import meet
+from oracle.writers import Tally
 from testkit.database import Database
 
 pytestmark = pytest.mark.any_server
@@ -29,7 +30,8 @@ def values(database: Database, tables: list[str]) -> list[int]:
 def test_of_a_duel_the_row_of_the_one_who_waited_stays(tables: Database) -> None:
     fought = list(islice(duels(1), 20))
 
-    tally = meet(tables, fought, lambda: False, time.sleep)
+    tally = Tally()
+    meet(tables, fought, lambda: False, time.sleep, tally)
 
     last = {
         (one.second.statement.as_string(None), one.second.parameters[:-1]): one.second.parameters[-1]
@@ -44,7 +46,8 @@ def test_of_a_duel_the_row_of_the_one_who_waited_stays(tables: Database) -> None
 def test_a_settling_ends_although_nobody_publishes_its_chunk(tables: Database) -> None:
     settled = list(islice(settlings(1), 2))
 
-    tally = meet(tables, settled, lambda: False, time.sleep)
+    tally = Tally()
+    meet(tables, settled, lambda: False, time.sleep, tally)
 
     assert tally.committed == 4
     assert values(tables, [table.name for table in HYPERTABLES]) == sorted(

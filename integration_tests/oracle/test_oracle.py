@@ -34,7 +34,7 @@ def test_what_was_told_equals_the_source(server: Cluster, seed: int) -> None:
 
 
 def test_what_killed_syncs_told_equals_the_source(server: Cluster) -> None:
-    outcome = play(server, Play.of(1, killed=True), seconds=2 * SECONDS)
+    outcome = play(server, Play.of(1, manner=Manner.KILLED), seconds=2 * SECONDS)
 
     assert outcome.well, complaints(outcome)
     assert outcome.broken_off

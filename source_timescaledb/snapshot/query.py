@@ -51,6 +51,8 @@ class SliceQuery:
     fingerprint: Fingerprint | None = None
     tiered: bool | None = None
     """Whether a hypertable that is read by its name gives rows in tiered storage too; None where it has none."""
+    followed: bool = False
+    """Whether transaction ids of the log will be compared with the slice's snapshot."""
 
 
 def plain_fingerprint(oid: int) -> Fingerprint:
@@ -124,6 +126,7 @@ class Selection:
                 before, after, chunk.compressed.oid if chunk.compressed else None, chunk.file
             ),
             tiered=False if relation.tiered and relation.guarded else None,
+            followed=self.followed,
         )
 
     def _tiered_query(self, slice_: TieredSlice) -> SliceQuery:
@@ -147,6 +150,7 @@ class Selection:
             locks=(self.relation.name,) if lockable else (),
             fingerprint=plain_fingerprint(self.relation.oid) if self.followed else None,
             tiered=self.tiered if self.relation.tiered else None,
+            followed=self.followed,
         )
 
     def _select(

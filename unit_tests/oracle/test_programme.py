@@ -33,5 +33,5 @@ def test_programmes_together_have_every_policy_and_each_has_a_page_of_its_own() 
 
 
 def test_killed_syncs_are_killed_whatever_the_programme() -> None:
-    assert Play.of(5, killed=True).manner is Manner.KILLED
+    assert Play.of(5, manner=Manner.KILLED).manner is Manner.KILLED
     assert {Play.of(seed).manner for seed in (4, 5)} == {Manner.CUT, Manner.WHOLE}

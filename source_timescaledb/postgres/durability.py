@@ -1,0 +1,42 @@
+"""Whether what a snapshot has seen would outlive a crash of the server, and making it so.
+
+A transaction that commits with `synchronous_commit = off` is visible at once and in the log on disk up to three times
+`wal_writer_delay` later (wal-async-commit in PostgreSQL's manual); so is the end of any transaction that was rolled
+back. If the server crashes in between, none of it has been, and *its transaction id is given out again*. For a slice
+that was read in between this is worse than a row that never was: whoever gets the id next is told apart from the first
+by nobody, and taken for something that the slice has seen (found by trying: the row of the second one was never told).
+
+So whoever will compare transaction ids with a snapshot first sees to it that the log is on disk up to where it stood
+after the snapshot was taken; on the same connection, because one that has outlived its server does not exist. On a busy
+server somebody else has just flushed it. Where nobody has, we commit a message of our own that waits for the disk: the
+log writer would pass an open transaction's records over for up to fifteen seconds.
+
+A standby has only what its primary had on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from source_timescaledb.postgres.connection import Connection
+
+IS_DURABLE: Final = (
+    "SELECT CASE WHEN pg_is_in_recovery() THEN true"
+    " ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END"
+)
+"""Whether the log is on disk as far as it is written: asked after a snapshot was taken, all that it has seen is safe."""
+
+PREFIX: Final = "source_timescaledb_flush"
+"""The prefix of a logical decoding message that nobody reads."""
+
+_FLUSH: Final = (
+    "SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, %s, '')::text"
+)
+
+
+def make_durable(connection: Connection) -> None:
+    """Return when the log is on disk as far as it was written. A session of any kind, in autocommit mode, on a primary.
+
+    A transaction that only reads may do this, and any role. Raises psycopg errors as they come.
+    """
+    connection.execute(_FLUSH, [PREFIX])
