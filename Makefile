@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench oracle fuzz day image pyairbyte servers lock clean
+.PHONY: help demo test lint format bench oracle soak fuzz day image pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ oracle: $(READY) ## Random writers against syncs that are cut and killed: all mu
 
 fuzz: $(READY) ## Ten million messages, valid and damaged, for the decoder of the replication protocol (INPUTS=10000000)
 	$(BIN)/python -m fuzz $(if $(INPUTS),--inputs $(INPUTS))
+
+soak: $(READY) ## A thousand seeds whose network, sessions and servers are hit all the while: all must recover (SEEDS=1000)
+	$(BIN)/python -m oracle.soak --keep --jobs $(or $(JOBS),4) $(if $(SEEDS),--seeds $(SEEDS))
 
 day: $(READY) ## A day of compression, refresh and retention in ten minutes, followed (needs a Community edition server)
 	$(BIN)/python -m oracle.day

@@ -23,6 +23,7 @@ from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.hypertables.bounds import internal_of
 from source_timescaledb.hypertables.model import Chunk, Hypertable, Span, TimeKind
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.durability import ensure_durable
 from source_timescaledb.snapshot.query import relation_name
 
 FIRST: Final = 16
@@ -96,6 +97,7 @@ def _count(
         row = connection.execute("SELECT pg_catalog.pg_current_snapshot()::text").fetchone()
         assert row is not None
         counted = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+    ensure_durable(connection)
     return row[0], [(chunk, int(number)) for chunk, number in counted]
 
 

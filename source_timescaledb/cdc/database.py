@@ -31,7 +31,7 @@ from source_timescaledb.errors import ContentionError, DefectError
 from source_timescaledb.hypertables.model import QualifiedName, ServerVersion
 from source_timescaledb.hypertables.registry import read_chunk
 from source_timescaledb.postgres.connection import Connection
-from source_timescaledb.postgres.durability import IS_DURABLE, make_durable
+from source_timescaledb.postgres.durability import ensure_durable
 from source_timescaledb.postgres.streaming import stream
 from source_timescaledb.snapshot.query import compare, positions_query, relation_name
 from source_timescaledb.state.model import Key
@@ -175,8 +175,7 @@ def _look_up(connection: Connection, wanted: Sequence[Wanted]) -> list[Values | 
         group = list(rows)
         here = [None] * len(group) if name is None else _rows_of(connection, QualifiedName(*name), group)
         found += _found_elsewhere(connection, group, here)
-    if connection.execute(IS_DURABLE.encode()).fetchone() != (True,):
-        make_durable(connection)
+    ensure_durable(connection)
     return found
 
 

@@ -34,6 +34,15 @@ _FLUSH: Final = (
 )
 
 
+def ensure_durable(connection: Connection) -> None:
+    """Return when all that a snapshot has seen that was taken on this connection before would outlive a crash.
+
+    On a session in autocommit mode. Raises psycopg errors as they come.
+    """
+    if connection.execute(IS_DURABLE.encode()).fetchone() != (True,):
+        make_durable(connection)
+
+
 def make_durable(connection: Connection) -> None:
     """Return when the log is on disk as far as it was written. A session of any kind, in autocommit mode, on a primary.
 

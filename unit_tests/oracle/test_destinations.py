@@ -57,6 +57,17 @@ def test_a_deleted_row_is_gone_and_stays_gone() -> None:
     assert heard(Habit.CLOCK, *lines) == []
 
 
+def test_what_stands_before_a_state_that_was_lost_is_not_counted() -> None:
+    destination = Destination(Habit.COUNTED, {"parts": ("id",)})
+
+    destination.hear(
+        Output([record("parts", 1, id="a", value=1), STATE, record("parts", 2, id="a", value=2), STATE]),
+        kept=1,
+    )
+
+    assert destination.copies["parts"].rows() == [{"id": "a", "value": 1}]
+
+
 def test_what_no_state_counts_is_dropped_or_kept() -> None:
     lines = record("parts", 1, id="a"), STATE, record("parts", 2, id="b")
 
