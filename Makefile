@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench oracle soak fuzz day image pyairbyte servers lock clean
+.PHONY: help demo test lint format docs bench oracle soak fuzz day image pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## Let ruff mend and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(READY) ## Write anew what the pages in docs/ take from the code: types, settings, sentences, versions
+	$(BIN)/python -m pages
 
 bench: $(READY) ## Measure against COPY, pg_recvlogical and the peers
 	$(BIN)/python -m benchmarks

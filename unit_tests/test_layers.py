@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pages.reading import table
+
 PACKAGE = "source_timescaledb"
 LAYERS = (
     {"remedy"},
@@ -30,6 +32,7 @@ HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 LONGEST = 400
 
 FOLDER = Path(__file__).parent.parent / PACKAGE
+PAGE = (FOLDER.parent / "docs" / "architecture.md").read_text()
 MODULES = sorted(FOLDER.rglob("*.py"))
 
 
@@ -100,3 +103,10 @@ def test_imports_from_below_and_from_other_packages_are_no_offence() -> None:
     )
 
     assert offences(source, "postgres") == []
+
+
+def test_the_page_on_architecture_has_the_rooms_in_their_order() -> None:
+    rows = table(PAGE, "| room | what it knows |")
+    told = [{name.strip("`") for name in rooms.split(", ")} for rooms, _ in rows]
+
+    assert told == [rooms if rooms != LAYERS[-1] else {"run"} for rooms in LAYERS]

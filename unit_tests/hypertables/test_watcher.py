@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from source_timescaledb.hypertables.watcher import CHANNEL, LONGEST_PAUSE_SECONDS, Births, pause_after
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "source-timescaledb.md"
 
 
 def lower(low: float, _high: float) -> float:
@@ -39,4 +39,4 @@ def test_without_a_watcher_nothing_is_born() -> None:
 
 
 def test_the_channel_is_the_one_that_users_are_told_of() -> None:
-    assert f"NOTIFY {CHANNEL};" in README.read_text()
+    assert f"NOTIFY {CHANNEL};" in PAGE.read_text()
