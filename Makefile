@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench oracle soak fuzz day image pyairbyte servers lock clean
+.PHONY: help demo test lint format docs bench oracle soak fuzz day acceptance image pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ soak: $(READY) ## A thousand seeds whose network, sessions and servers are hit a
 
 day: $(READY) ## A day of compression, refresh and retention in ten minutes, followed (needs a Community edition server)
 	$(BIN)/python -m oracle.day
+
+acceptance: $(READY) servers ## `airbyte-cdk connector test` against a server
+	$(BIN)/python -m integration_tests.acceptance
 
 image: $(READY) servers ## Build the image with Docker or Podman, then run the README's lines in it
 	@.ci/image
