@@ -32,6 +32,7 @@ from source_timescaledb import SourceTimescaledb
 from testkit.cluster import Cluster
 from testkit.connector import REPOSITORY
 from testkit.database import Database
+from testkit.protocol import Json
 
 RETRY_SECONDS = 0.5
 COMMANDS: Final = {
@@ -124,31 +125,34 @@ class TestWithState:
 
     def test_incremental_read(self, fresh: Database, tmp_path: Path) -> None:
         scenario = placed(SCENARIOS["config"], tmp_path / "secrets")
-        first = read(scenario, ["weather"])
-        nothing_new = read(scenario, ["weather"], state_of(first.state_messages))
+        catalog = discovered(scenario, "weather")
+        first = read(scenario, catalog)
+        nothing_new = read(scenario, catalog, state_of(first.state_messages))
         fresh.execute("INSERT INTO weather (origin, time_hour) VALUES ('JFK', '2014-01-01')")
-        second = read(scenario, ["weather"], state_of(nothing_new.state_messages))
+        second = read(scenario, catalog, state_of(nothing_new.state_messages))
 
         assert [len(one.records) for one in (first, nothing_new, second)] == [1000, 0, 1]
 
     def test_state_round_trip(self, fresh: Database, tmp_path: Path) -> None:
         assert fresh.value("SELECT count(*) FROM show_chunks('weather')") > 1
         scenario = placed(SCENARIOS["config"], tmp_path / "secrets")
-        whole = read(scenario, ["weather"])
+        catalog = discovered(scenario, "weather")
+        whole = read(scenario, catalog)
 
         messages = whole.get_message_by_types([Type.RECORD, Type.STATE])
         for position in [at for at, message in enumerate(messages) if message.state is not None]:
-            resumed = read(scenario, ["weather"], state_of(messages[: position + 1]))
+            resumed = read(scenario, catalog, state_of(messages[: position + 1]))
             arrived = keys([*messages[:position], *resumed.records])
             assert sorted(arrived) == sorted(keys(messages)), "each row before the state or after it, once"
 
     def test_changes(self, fresh: Database, tmp_path: Path) -> None:
         scenario = placed(SCENARIOS["cdc_config"], tmp_path / "secrets")
-        first = read(scenario, ["airlines", "weather"])
+        catalog = discovered(scenario, "airlines", "weather")
+        first = read(scenario, catalog)
         fresh.execute("INSERT INTO weather (origin, time_hour) VALUES ('JFK', '2014-01-01')")
         fresh.execute("UPDATE airlines SET name = 'Pinnacle' WHERE carrier = '9E'")
         fresh.execute("DELETE FROM airlines WHERE carrier = 'UA'")
-        second = read(scenario, ["airlines", "weather"], state_of(first.state_messages))
+        second = read(scenario, catalog, state_of(first.state_messages))
 
         assert len(first.records) == 1002
         told = {
@@ -163,15 +167,16 @@ class TestWithState:
         }
 
 
-def read(
-    scenario: ConnectorTestScenario, streams: Sequence[str], state: list[AirbyteStateMessage] | None = None
-) -> EntrypointOutput:
-    """An incremental read of streams; it has to succeed."""
-    config = scenario.get_config_dict(connector_root=REPOSITORY, empty_if_missing=False)
-    discovered = entrypoint_wrapper.discover(StandardTests.connector(), config)
-    (message,) = discovered.get_message_by_types([Type.CATALOG])
+def config_of(scenario: ConnectorTestScenario) -> Json:
+    return scenario.get_config_dict(connector_root=REPOSITORY, empty_if_missing=False)
+
+
+def discovered(scenario: ConnectorTestScenario, *streams: str) -> ConfiguredAirbyteCatalog:
+    """Streams of a scenario, to be read incrementally."""
+    output = entrypoint_wrapper.discover(StandardTests.connector(), config_of(scenario))
+    (message,) = output.get_message_by_types([Type.CATALOG])
     assert message.catalog is not None
-    catalog = ConfiguredAirbyteCatalog(
+    return ConfiguredAirbyteCatalog(
         streams=[
             ConfiguredAirbyteStream(
                 stream=stream,
@@ -184,7 +189,15 @@ def read(
             if stream.name in streams
         ]
     )
-    output = entrypoint_wrapper.read(StandardTests.connector(), config, catalog, state)
+
+
+def read(
+    scenario: ConnectorTestScenario,
+    catalog: ConfiguredAirbyteCatalog,
+    state: list[AirbyteStateMessage] | None = None,
+) -> EntrypointOutput:
+    """A read, which has to succeed."""
+    output = entrypoint_wrapper.read(StandardTests.connector(), config_of(scenario), catalog, state)
     assert output.errors == []
     return output
 
