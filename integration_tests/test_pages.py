@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from integration_tests.inprocess import InProcess
-from pages.reading import ROOT, block, blocks, prose, section, statements
+from pages.reading import ROOT, block, blocks, cells, prose, section, statements
 from source_timescaledb.doctor import consult
 from source_timescaledb.source import SourceTimescaledb
 from testkit.cluster import Cluster
@@ -192,6 +193,47 @@ def test_a_server_that_publishes_chunks_by_itself_needs_no_owner(reader: Reader)
 
     assert passed, message
     assert [len(one.rows("metrics")) for one in (first, second)] == [48, 1]
+
+
+@pytest.mark.any_server
+def test_a_sync_opens_no_more_connections_than_the_page_counts(reader: Reader) -> None:
+    """And those of change data capture come on top of what `max_db_connections` bounds."""
+    header, *kinds = (
+        cells(line) for line in section(SCALING, "Connections to the server").splitlines() if "|" in line
+    )
+    counted = {kind: dict(zip(header[1:], row, strict=True)) for kind, *row in kinds[1:]}
+    database = reader.database
+    reader.prepares()
+    reader.runs("ALTER ROLE airbyte REPLICATION; CREATE PUBLICATION airbyte FOR TABLE metrics, devices")
+    reader.runs("SELECT pg_create_logical_replication_slot('airbyte', 'pgoutput')")
+    seen: list[Counter[str]] = []
+
+    def look() -> None:
+        rows = database.as_superuser().execute(
+            "SELECT regexp_replace(application_name, '.* ', '') FROM pg_stat_activity WHERE usename = %s",
+            [reader.name],
+        )
+        seen.append(Counter("readers" if name == "reader" else name for (name,) in rows))
+
+    acts = {(kind, number): look for kind in ("RECORD", "STATE") for number in range(1, 40)}
+    cdc = block(section(CONNECTOR, "Step 4: change data capture"), "json")
+    for kind, config in (("full refresh, or a cursor", reader.config()), ("CDC", reader.config(cdc))):
+        seen.clear()
+        source = InProcess(config)
+        assert source.read(source.catalog("incremental", ["metrics", "devices"]), acts=acts).errors == []
+
+        allowed = {name: 2 if name == "readers" else 1 for name, number in counted[kind].items() if number}
+        assert seen
+        for connections in seen:
+            assert all(number <= allowed[name] for name, number in connections.items())
+            assert connections.total() <= int(counted[kind]["in all, by default"])
+        assert allowed.keys() - {"watcher", "in all, by default"} <= set().union(*seen), (
+            "a watcher may come too late"
+        )
+    bounded = InProcess({**config, "max_db_connections": 2})
+    seen.clear()
+    assert bounded.read(bounded.catalog("incremental", ["metrics"]), acts=acts).errors == []
+    assert max(one.total() for one in seen) <= 2 + 2
 
 
 @pytest.mark.community

@@ -13,26 +13,20 @@ from typing import Any
 import pytest
 
 from integration_tests.cdc.conftest import fill, make_tables
+from pages.reading import ROOT, block
 from testkit.database import Database
 from testkit.protocol import Json
 from testkit.roots import cache_folder
 
 pytestmark = [pytest.mark.pyairbyte, pytest.mark.any_server]
 
-REPOSITORY = Path(__file__).parents[1]
-PAGE = (REPOSITORY / "docs" / "pyairbyte.md").read_text()
+PAGE = (ROOT / "docs" / "pyairbyte.md").read_text()
 TIMEOUT_SECONDS = 600
 ASK = """
 import duckdb, json, sys
 rows = duckdb.connect("warehouse.duckdb", read_only=True).execute(sys.argv[1]).fetchall()
 print(json.dumps(rows, default=str))
 """
-
-
-def block(language: str, containing: str = "") -> str:
-    """The first block of code of a language on the page that has something in it."""
-    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return next(one for one in blocks if containing in one)
 
 
 class PyAirbyte:
@@ -44,7 +38,7 @@ class PyAirbyte:
 
     def run(self, config: Json, *streams: str) -> subprocess.CompletedProcess[str]:
         """Run the program of the page, for other streams where some are named."""
-        program = block("python")
+        program = block(PAGE, "python")
         if streams:
             program = program.replace('["metrics", "parts"]', repr(list(streams)))
         (self._folder / "config.json").write_text(json.dumps(config))
@@ -130,12 +124,12 @@ def test_one_program_loads_everything_and_then_what_is_new(tables: Database, pya
 def test_with_states_of_streams_changes_are_followed_from_run_to_run(
     tables: Database, pyairbyte: PyAirbyte
 ) -> None:
-    settings = json.loads(block("json"))
+    settings = json.loads(block(PAGE, "json"))
     settings["replication_method"]["replication_slot"] = slot = f"slot_{tables.name}"
     tables.execute(b"CREATE PUBLICATION airbyte FOR TABLE metrics, parts")
     tables.as_superuser().execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
     config = config_of(tables, **settings)
-    current = block("sql", "_ab_cdc_deleted_at").partition("WHERE ")[2].strip()
+    current = block(PAGE, "sql", "_ab_cdc_deleted_at").partition("WHERE ")[2].strip()
 
     first = pyairbyte.run(config)
     assert first.returncode == 0, first.stderr
@@ -162,7 +156,7 @@ def test_a_number_that_does_not_fit_fails_and_comes_through_a_view(
     database.execute("INSERT INTO bills VALUES (1, 12345678901234567890)")
 
     failed = pyairbyte.run(config_of(database), "bills")
-    database.execute(block("sql", "VIEW").encode())
+    database.execute(block(PAGE, "sql", "VIEW").encode())
     loaded = pyairbyte.run(config_of(database), "bills_as_text")
 
     assert failed.returncode != 0
@@ -187,7 +181,7 @@ def test_a_name_in_two_schemas_fails_and_one_schema_does_not(tables: Database, p
 
 
 def test_the_page_names_the_version_that_it_was_run_with() -> None:
-    script = (REPOSITORY / ".ci" / "pyairbyte").read_text()
+    script = (ROOT / ".ci" / "pyairbyte").read_text()
     (version,) = re.findall(r"^version=(.+)$", script, re.MULTILINE)
 
     assert set(re.findall(r"PyAirbyte (\d[\d.]+\d)", PAGE)) == {version}

@@ -7,15 +7,15 @@ looked up.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Final
 
+from pages.reading import ROOT, table
 from source_timescaledb.config import read_configuration
 from source_timescaledb.config.reading import RETIRED
 from source_timescaledb.config.url_parameters import TRANSLATIONS
 from source_timescaledb.errors import ConfigurationError
 
-PAGE: Final = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
+PAGE: Final = (ROOT / "docs" / "migration.md").read_text()
 PEM: Final = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 REQUIRED: Final = {"host": "h", "database": "d", "username": "u"}
 CDC: Final = {"method": "CDC", "replication_slot": "slot", "publication": "publication"}
@@ -90,11 +90,9 @@ SETTINGS: Final = {
 }
 
 
-def table(heading: str) -> list[list[str]]:
+def rows_below(heading: str) -> list[list[str]]:
     """The rows of the table with this heading on the page, without marks for code."""
-    _, _, rest = PAGE.partition(f"{heading}\n")
-    rows = rest.partition("\n\n")[0].splitlines()[1:]
-    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows]
+    return [[cell.strip("`") for cell in row] for row in table(PAGE, heading)]
 
 
 def becomes(config: dict[str, Any]) -> str:
@@ -107,7 +105,7 @@ def becomes(config: dict[str, Any]) -> str:
 
 
 def test_the_page_says_what_becomes_of_every_setting() -> None:
-    rows = table("| Setting | In | Here | |")
+    rows = rows_below("| Setting | In | Here | |")
 
     said = {setting: (generation, here) for setting, generation, here, _ in rows}
     assert said == {
@@ -117,7 +115,7 @@ def test_the_page_says_what_becomes_of_every_setting() -> None:
 
 
 def test_every_setting_that_is_not_honoured_has_its_reason() -> None:
-    rows = table("| Setting | In | Here | |")
+    rows = rows_below("| Setting | In | Here | |")
 
     assert [setting for setting, _, here, reason in rows if here != "honoured" and not reason] == []
 
@@ -127,11 +125,9 @@ def test_every_setting_that_is_known_to_mean_nothing_here_is_on_the_page() -> No
 
 
 def test_the_page_lists_the_url_parameters_that_libpq_knows() -> None:
-    assert table("| pgjdbc | libpq |") == [[jdbc, libpq] for jdbc, (libpq, _, _) in TRANSLATIONS.items()]
+    assert rows_below("| pgjdbc | libpq |") == [[jdbc, libpq] for jdbc, (libpq, _, _) in TRANSLATIONS.items()]
 
 
 def test_every_link_to_code_on_the_page_leads_somewhere() -> None:
-    root = Path(__file__).parents[2]
-
     for path in re.findall(r"`(unit_tests/[\w/.]+)`", PAGE):
-        assert (root / path).exists(), path
+        assert (ROOT / path).exists(), path
