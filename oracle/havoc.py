@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -31,6 +32,8 @@ SLOW_BYTES: Final = 40_000
 LONGEST_DELAY: Final = 0.15
 RECOVERY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.05
+ATTEMPTS: Final = 3
+"""A server that has just been hit may go away once more; a limit has to be lifted again for all that."""
 
 _SESSIONS: Final = """
 SELECT pid FROM pg_stat_activity
@@ -64,7 +67,8 @@ class Havoc:
                 psycopg.OperationalError
             ):  # our own session has gone with the server that an earlier blow hit
                 continue
-            self.dealt[blow.fault] += hit
+            if hit:
+                self.dealt[blow.fault] += 1
         self._session().close()
 
     def _deal(self, blow: Blow, sleep: Sleep) -> bool:
@@ -121,12 +125,16 @@ class Havoc:
                 case Fault.CANCELLED:
                     connection.execute("SELECT pg_cancel_backend(%s)", [victim])
                 case _:
-                    self._kill(victim)
+                    return self._kill(victim)
         return True
 
-    def _kill(self, victim: int) -> None:
-        """Kill a server process; all others then end, and the postmaster starts them again after its recovery."""
-        self.server.signal_backend(victim, signal.SIGKILL)
+    def _kill(self, victim: int) -> bool:
+        """Kill a server process, if it is still there; the postmaster then ends all others, recovers and goes on."""
+        try:
+            self.server.signal_backend(victim, signal.SIGKILL)
+        except (KitError, psutil.NoSuchProcess):
+            return False
+        return True
 
     @contextmanager
     def _full(self) -> Iterator[None]:
@@ -137,9 +145,13 @@ class Havoc:
             self._limit(-1)
 
     def _limit(self, connections: int) -> None:
-        statement = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
-        with closing(self._session()) as session:
-            session.execute(statement.format(sql.Identifier(self.database.owner), sql.Literal(connections)))
+        statement = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(
+            sql.Identifier(self.database.owner), sql.Literal(connections)
+        )
+        for _ in range(ATTEMPTS):
+            with suppress(psycopg.OperationalError), closing(self._session()) as session:
+                session.execute(statement)
+                return
 
     def _lock(self, blow: Blow, sleep: Sleep) -> bool:
         table = HYPERTABLES[int(blow.share * len(HYPERTABLES))]
