@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench oracle soak fuzz day acceptance image pyairbyte servers lock clean
+.PHONY: help demo test check try lint format docs bench oracle soak fuzz day acceptance image pyairbyte servers lock clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ demo: $(READY) ## A server, a year of flights, a sync killed half way and resume
 
 test: $(READY) servers lint ## Lint, then all tests against real servers
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+check: $(READY) lint ## Lint, types and the tests that need no server: before each commit
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup unit_tests
+
+try: $(READY) ## All tests, or those MARKED so, on one server (SERVER=name, as `python -m testkit list` has it)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --server $(SERVER) $(if $(MARKED),-m $(MARKED))
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check

@@ -21,6 +21,8 @@ from testkit.roots import Edition, Root, roots
 from testkit.server import Server
 
 IMAGES = ("timescale/timescaledb:latest-pg17", "timescale/timescaledb:latest-pg18")
+IMAGES_VARIABLE = "SOURCE_TIMESCALEDB_IMAGES"
+"""The environment variable that names other images than these, with commas between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,13 @@ def candidates() -> list[Candidate]:
         return [*own, *placed]
     # A container cannot be crashed or given settings, so tests of faults want a server of the kit's own besides.
     possible = debian.possible() or all(prepared)
-    return [*map(of_image, IMAGES), *(own if possible else ()), *placed]
+    return [*map(of_image, images()), *(own if possible else ()), *placed]
+
+
+def images() -> list[str]:
+    """The container images to take."""
+    named = os.environ.get(IMAGES_VARIABLE, "")
+    return [image.strip() for image in named.split(",") if image.strip()] or list(IMAGES)
 
 
 def of_root(root: Root) -> Candidate:
