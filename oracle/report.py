@@ -41,24 +41,33 @@ Where TimescaleDB itself has let a key into a table twice, a destination has one
 
 def page(surroundings: Surroundings, outcomes: Sequence[Outcome], without: Rule | None) -> str:
     """The whole page."""
-    facts = [
+    off = () if without is None else (("Switched off", f"the rule that {without.value}: seeds must fail"),)
+    habits = "; ".join(habit.value for habit in Habit)
+    return "".join(
+        (
+            HEAD.format(
+                command=surroundings.command,
+                about=_about(outcomes),
+                facts=facts(surroundings, outcomes, *off),
+            ),
+            BATCHES.format(table=_batches(outcomes), habits=habits),
+            _failures([outcome for outcome in outcomes if not outcome.well]),
+        )
+    )
+
+
+def facts(surroundings: Surroundings, outcomes: Sequence[Outcome], *more: tuple[str, str]) -> str:
+    """Where and when what was played, as a table."""
+    rows = [
         ("Date", surroundings.date),
         ("Connector", surroundings.connector),
         ("Servers, dealt out by seed", surroundings.server),
         ("Python", f"{surroundings.python}; {surroundings.libraries}"),
         ("Machine", surroundings.machine),
         ("Seeds", _seeds(outcomes)),
+        *more,
     ]
-    if without is not None:
-        facts.append(("Switched off", f"the rule that {without.value}: seeds must fail"))
-    habits = "; ".join(habit.value for habit in Habit)
-    return "".join(
-        (
-            HEAD.format(command=surroundings.command, about=_about(outcomes), facts=table(("", ""), facts)),
-            BATCHES.format(table=_batches(outcomes), habits=habits),
-            _failures([outcome for outcome in outcomes if not outcome.well]),
-        )
-    )
+    return table(("", ""), rows)
 
 
 def line(outcome: Outcome) -> str:

@@ -22,6 +22,7 @@ PUBLISHES: Final = (
     "it adds chunks to the publication, for which its role must own publication and tables (README)"
 )
 OTHERS: Final[Mapping[str, str]] = {
+    "integration_tests/acceptance.py": PUBLISHES,
     "integration_tests/cdc/conftest.py": PUBLISHES,
     "integration_tests/recording.py": PUBLISHES,
     "integration_tests/traps/test_rights_and_replicas.py": PUBLISHES,

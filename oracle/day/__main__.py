@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
 from benchmarks.report import table
 from benchmarks.surroundings import Surroundings, surroundings
+from oracle.command import carry_out, tell
 from oracle.day.orders import DROPPED_AFTER_SECONDS
 from oracle.day.scene import CHUNK_SECONDS, COMPRESSED_AFTER_SECONDS, HABITS, Day, live_through
 from testkit.connector import REPOSITORY
-from testkit.errors import KitError, NoServerError
+from testkit.errors import NoServerError
 from testkit.servers import NO_COMMUNITY, Candidate, candidate, candidates
 
-INTERRUPTED: Final = 130
 PAGE: Final = "oracle-day.md"
 HEAD: Final = """\
 # A day of policies in minutes
@@ -36,16 +33,7 @@ is documented.
 
 def main(arguments: list[str] | None = None) -> int:
     """Live through the days; 1 when one failed, or could not be lived through, and a sentence says why."""
-    words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(words)
-    try:
-        days = run(options, shlex.join(["python", "-m", "oracle.day", *words]))
-    except (KitError, OSError, psycopg.Error) as reason:
-        print(f"\nThe day failed: {str(reason).strip()}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0 if all(day.well for day in days) else 1
+    return carry_out(_parser(), arguments, run)
 
 
 def run(options: argparse.Namespace, command: str) -> list[Day]:
@@ -56,7 +44,7 @@ def run(options: argparse.Namespace, command: str) -> list[Day]:
         with one.open() as cluster:
             places.append(surroundings(cluster, command, datetime.now(timezone.utc)))
             days.append(live_through(cluster, options.seed, options.seconds))
-        print(f"{one.label}: {'; '.join(complaints(days[-1])) or 'equal'}", file=sys.stderr, flush=True)
+        tell(f"{one.label}: {'; '.join(complaints(days[-1])) or 'equal'}")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / PAGE).write_text(page(places, days))
     return days

@@ -15,7 +15,7 @@ from typing import Final
 from benchmarks.report import table
 from benchmarks.surroundings import Surroundings
 from oracle.faults import Fault
-from oracle.report import complaints
+from oracle.report import complaints, facts
 from oracle.scene import Outcome
 
 HEAD: Final = """\
@@ -60,6 +60,11 @@ class Run:
     outcome: Outcome
 
     @property
+    def well(self) -> bool:
+        """Whether it has recovered with no help, and nothing is lost or invented."""
+        return self.outcome.well
+
+    @property
     def lost(self) -> int:
         """Rows of the source that some destination lacks."""
         return sum(deviation.missing for deviation in self.outcome.deviations)
@@ -72,19 +77,10 @@ class Run:
 
 def page(surroundings: Surroundings, runs: Sequence[Run]) -> str:
     """The whole page."""
-    seeds = [run.outcome.play.seed for run in runs]
-    facts = [
-        ("Date", surroundings.date),
-        ("Connector", surroundings.connector),
-        ("Servers, dealt out by seed", surroundings.server),
-        ("Python", f"{surroundings.python}; {surroundings.libraries}"),
-        ("Machine", surroundings.machine),
-        ("Seeds", f"{min(seeds)} to {max(seeds)}"),
-    ]
     by_server = sorted({run.server for run in runs})
     return HEAD.format(
         command=surroundings.command,
-        facts=table(("", ""), facts),
+        facts=facts(surroundings, [run.outcome for run in runs]),
         summary=_summary(runs),
         servers=table(
             _COLUMNS, [_row(name, [run for run in runs if run.server == name]) for name in by_server]
