@@ -11,6 +11,11 @@ after the snapshot was taken; on the same connection, because one that has outli
 server somebody else has just flushed it. Where nobody has, we commit a message of our own that waits for the disk: the
 log writer would pass an open transaction's records over for up to fifteen seconds.
 
+Where the log stood is asked *before* anything else is read in the snapshot: before TimescaleDB 2.29, reading the live
+status of a chunk writes to the log itself. Of 600 slices on a server where nobody else writes, all would have to wait if
+it were asked at their end; so half of them do, for what the one before has written, and from 2.29 on none (measured on
+2.19, 2.21, 2.29 and 2.31). Waiting takes 0.25 ms with `fsync` here: a tenth of a first load of chunks of ten rows.
+
 A standby has only what its primary had on disk.
 """
 
@@ -18,13 +23,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.connection import Connection
 
-IS_DURABLE: Final = (
-    "SELECT CASE WHEN pg_is_in_recovery() THEN true"
-    " ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END"
-)
-"""Whether the log is on disk as far as it is written: asked after a snapshot was taken, all that it has seen is safe."""
+WRITTEN: Final = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END"
+"""Up to where the log is written: the first query of a transaction asks, whose snapshot has seen no more than that."""
+
+FLUSHED: Final = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END"
+"""Up to where it is on disk. Both are NULL on a standby."""
 
 PREFIX: Final = "source_timescaledb_flush"
 """The prefix of a logical decoding message that nobody reads."""
@@ -34,12 +40,23 @@ _FLUSH: Final = (
 )
 
 
+_IS_DURABLE: Final = (
+    "SELECT pg_is_in_recovery() OR CASE WHEN NOT pg_is_in_recovery()"
+    " THEN pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END"
+)
+
+
+def is_durable(written: bytes | None, flushed: bytes | None) -> bool:
+    """Whether what `WRITTEN` has answered is on disk by what `FLUSHED` has answered later, on the same connection."""
+    return written is None or flushed is None or Lsn.parse(written.decode()) <= Lsn.parse(flushed.decode())
+
+
 def ensure_durable(connection: Connection) -> None:
     """Return when all that a snapshot has seen that was taken on this connection before would outlive a crash.
 
     On a session in autocommit mode. Raises psycopg errors as they come.
     """
-    if connection.execute(IS_DURABLE.encode()).fetchone() != (True,):
+    if connection.execute(_IS_DURABLE.encode()).fetchone() != (True,):
         make_durable(connection)
 
 
