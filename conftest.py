@@ -81,10 +81,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(fixture, parameters or [nothing], scope="session", indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module on one server together where workers share the work (pytest-xdist).
 
-    So a worker makes what a module shares once, and changes from one server to the next once.
+    So a worker makes what a module shares once, and changes from one server to the next once. It is xdist's own hook that
+    looks for these marks, and it would come first.
     """
     for item in items:
         parameters = (
