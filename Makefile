@@ -20,13 +20,13 @@ demo: $(READY) ## A server, a year of flights, a sync killed half way and resume
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: $(READY) servers lint ## Lint, then all tests against real servers
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 check: $(READY) lint ## Lint, types and the tests that need no server: before each commit
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup unit_tests
 
 try: $(READY) ## All tests, or those MARKED so, on one server (SERVER=name, as `python -m testkit list` has it)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --server $(SERVER) $(if $(MARKED),-m $(MARKED))
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder --server $(SERVER) $(if $(MARKED),-m $(MARKED))
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check

@@ -88,12 +88,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     So a worker makes what a module shares once, and changes from one server to the next once. It is xdist's own hook that
     looks for these marks, and it would come first.
     """
+    slow: set[str] = set()
     for item in items:
-        parameters = (
-            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        )
-        labels = [one.label for one in parameters.values() if isinstance(one, Candidate)]
-        item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *labels])))
+        group = group_of(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("slow"):
+            slow.add(group)
+    items.sort(
+        key=lambda item: group_of(item) not in slow
+    )  # so that no worker is left alone with one of these
+
+
+def group_of(item: pytest.Item) -> str:
+    """The module of a test, and the server that it runs on."""
+    parameters = (
+        item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    )
+    labels = [one.label for one in parameters.values() if isinstance(one, Candidate)]
+    return " ".join([item.nodeid.partition("::")[0], *labels])
 
 
 @pytest.fixture(scope="session")

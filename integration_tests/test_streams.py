@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -162,8 +163,16 @@ def test_a_hypertable_revoked_between_two_chunks_keeps_what_was_read(database: D
     reader = sql.Identifier(database.reader)
     revoke = sql.SQL("REVOKE SELECT ON middle FROM {}").format(reader)
     states_of_early = len(source.read(configured_catalog(source.discover(), streams=["early"])).states)
+    last = database.value("SELECT max(chunk::text) FROM show_chunks('middle') chunk")
 
-    first = source.read(catalog, acts={("STATE", states_of_early + 1): lambda: database.execute(revoke)})
+    with closing(database.connect("owner")) as holder:  # so that the reader cannot be there before
+
+        def act() -> None:
+            holder.execute(revoke)
+            holder.commit()
+
+        holder.execute(f"LOCK TABLE {last} IN ACCESS EXCLUSIVE MODE".encode())
+        first = source.read(catalog, acts={("STATE", states_of_early + 1): act})
     database.grant_select("middle")
     second = source.read(catalog, first.state())
 
