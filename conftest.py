@@ -94,9 +94,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("slow"):
             slow.add(group)
-    items.sort(
-        key=lambda item: group_of(item) not in slow
-    )  # so that no worker is left alone with one of these
+    # slow ones first, so that no worker is left alone with one
+    items.sort(key=lambda item: group_of(item) not in slow)
 
 
 def group_of(item: pytest.Item) -> str:

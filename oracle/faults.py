@@ -50,8 +50,6 @@ FREQUENCY: Final = {
     Fault.CRASHED: 2,
 }
 """How often each comes, in proportion."""
-AT_ONCE: Final = frozenset({Fault.CUT, Fault.RESET, Fault.TERMINATED, Fault.CANCELLED, Fault.BACKEND_KILLED})
-"""These are over in a moment, however long they would last."""
 SILENT_SECONDS: Final = 17.0
 """A connection whose server is gone without a word is noticed within 15 s."""
 

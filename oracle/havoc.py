@@ -17,7 +17,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from oracle.faults import AT_ONCE, Blow, Fault
+from oracle.faults import Blow, Fault
 from oracle.tables import HYPERTABLES
 from oracle.writers import LOCK_SECONDS, Sleep, Tally
 from testkit.database import Database
@@ -35,6 +35,8 @@ POLL_SECONDS: Final = 0.05
 ATTEMPTS: Final = 3
 """A server that has just been hit may go away once more; a limit has to be lifted again for all that."""
 
+_AT_ONCE: Final = frozenset({Fault.CUT, Fault.RESET})
+"""Of what befalls the network, these are over in a moment."""
 _SESSIONS: Final = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'source-timescaledb%' ORDER BY pid
@@ -56,19 +58,16 @@ class Havoc:
         return {"host": self.proxy.host, "port": self.proxy.port}
 
     def wreak(self, blows: Iterator[Blow], stopped: Callable[[], bool], sleep: Sleep, _tally: Tally) -> None:
-        """Deal blows until they end or `stopped` says so; then the server is back. Raises KitError if it never is."""
+        """Deal blows until they end or `stopped` says so; then all is whole again. Raises KitError if it never is."""
         for blow in blows:
             sleep(blow.after)
             if stopped():
                 break
-            try:
-                hit = self._deal(blow, sleep)
-            except (
-                psycopg.OperationalError
-            ):  # our own session has gone with the server that an earlier blow hit
-                continue
-            if hit:
-                self.dealt[blow.fault] += 1
+            # our own session may go with the server that an earlier blow hit
+            with suppress(psycopg.OperationalError):
+                if self._deal(blow, sleep):
+                    self.dealt[blow.fault] += 1
+        self.proxy.heal()
         self._session().close()
 
     def _deal(self, blow: Blow, sleep: Sleep) -> bool:
@@ -92,7 +91,7 @@ class Havoc:
     def _break_network(self, blow: Blow, sleep: Sleep) -> None:
         self._network(blow)()
         try:
-            sleep(blow.lasts if blow.fault not in AT_ONCE else 0)
+            sleep(0 if blow.fault in _AT_ONCE else blow.lasts)
             if blow.fault is Fault.SILENT:
                 self.proxy.reset()
         finally:

@@ -32,7 +32,7 @@ from testkit.connector import Connector
 from testkit.database import Database
 from testkit.errors import KitError
 from testkit.protocol import Json, Output
-from testkit.run import At, Run, paused, signalled
+from testkit.run import At, Result, Run, paused, signalled
 
 NAP_EVERY: Final = 40
 NAP_SECONDS: Final = 0.01
@@ -44,8 +44,6 @@ MOST_STATES: Final = 12
 """The last message of a sync that is broken off is at most this one of its kind."""
 NAPS: Final = 60
 """The reader of a sync's output takes so many naps of so long, so that the snapshot lasts while writers write."""
-
-
 DISTURBED_SECONDS: Final = 240.0
 """A disturbed process that takes longer hangs: it gives up after two minutes without progress."""
 SLOW_BYTES: Final = (200_000, 500_000)
@@ -177,8 +175,7 @@ class Syncs:
             return Sync(result, whole=False, error=None, logged=result.logs)
         if result.exit_code == 0:
             return Sync(result, whole=True, error=None, logged=result.logs)
-        said = _reason(result) or f"Status {result.exit_code}: {result.stderr[-SAID:]}"
-        return Sync(result, whole=False, error=said, logged=result.logs)
+        return Sync(result, whole=False, error=_complaint(result), logged=result.logs)
 
     def _disturbed(self, *, to_the_end: bool) -> Sync:
         random = self._random
@@ -200,7 +197,7 @@ class Syncs:
         sync = Sync(result, result.exit_code == 0, None, result.logs, kept=kept)
         if result.exit_code in (0, -signal.SIGKILL, -signal.SIGTERM):
             return sync
-        said = _reason(result) or f"Status {result.exit_code}: {result.stderr[-SAID:]}"
+        said = _complaint(result)
         passing = bool(result.errors) and all(
             error["failure_type"] == "transient_error" for error in result.errors
         )
@@ -224,6 +221,11 @@ class _BrokenOff(AirbyteTracedException):
 
 def _break_off() -> None:
     raise _BrokenOff
+
+
+def _complaint(result: Result) -> str:
+    """Why a process ended as it should not."""
+    return _reason(result) or f"Status {result.exit_code}: {result.stderr[-SAID:]}"
 
 
 def _reason(output: Output) -> str | None:

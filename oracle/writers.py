@@ -92,9 +92,8 @@ class Writers:
         """Whether it came to its end, or there is no time left to come back. Raises psycopg errors."""
         try:
             work(self._stop.is_set, self._sleep, tally)
-        except (
-            psycopg.Error
-        ):  # whichever came first: of two who meet, one may fail and the other lose its connection
+        except psycopg.Error:
+            # whichever came first: of two who meet, one may fail and the other lose its connection
             if not self._lasting:
                 raise
             return self._stop.is_set()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Final
 
 from source_timescaledb.remedy import Statement, brief
 
@@ -85,6 +86,10 @@ class TornReadError(ConnectorError):
     """A passing failure after a part of an indivisible read was emitted: only the next sync may try again."""
 
     failure_type = FailureType.TRANSIENT
+
+
+REPORT_VERSIONS: Final = "Please report this with the versions of PostgreSQL and TimescaleDB."
+"""What to do about something that the server sent and should not have."""
 
 
 class DefectError(ConnectorError):

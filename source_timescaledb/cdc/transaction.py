@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from source_timescaledb.cdc.ledger import Ledger
 from source_timescaledb.cdc.route import Route
-from source_timescaledb.errors import DefectError
+from source_timescaledb.errors import REPORT_VERSIONS, DefectError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.messages import Begin, LogicalMessage, Message, utc_text
 from source_timescaledb.pgoutput.regions import Markers
@@ -26,7 +26,7 @@ class MisplacedMessage(DefectError):  # noqa: N818 - it names what was met
     def __init__(self, what: str) -> None:
         super().__init__(
             f"The server sent {what}.",
-            remedy="Please report this with the versions of PostgreSQL and TimescaleDB.",
+            remedy=REPORT_VERSIONS,
         )
 
 

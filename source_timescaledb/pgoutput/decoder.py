@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from source_timescaledb.errors import DefectError
+from source_timescaledb.errors import REPORT_VERSIONS, DefectError
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.messages import (
     UNCHANGED,
@@ -61,7 +61,7 @@ class MalformedMessage(DefectError):  # noqa: N818 - it names what was met
         kind = repr(tag.decode("ascii")) if tag.isalnum() else f"0x{tag.hex()}"
         super().__init__(
             f"A replication message of kind {kind} {reason}." if tag else "A replication message is empty.",
-            remedy="Please report this with the versions of PostgreSQL and TimescaleDB.",
+            remedy=REPORT_VERSIONS,
         )
         self.tag = tag
 

@@ -32,17 +32,16 @@ WRITTEN: Final = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_i
 FLUSHED: Final = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END"
 """Up to where it is on disk. Both are NULL on a standby."""
 
+_IS_DURABLE: Final = (
+    "SELECT CASE WHEN pg_is_in_recovery() THEN true"
+    " ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END"
+)
+
 PREFIX: Final = "source_timescaledb_flush"
 """The prefix of a logical decoding message that nobody reads."""
 
 _FLUSH: Final = (
     "SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, %s, '')::text"
-)
-
-
-_IS_DURABLE: Final = (
-    "SELECT pg_is_in_recovery() OR CASE WHEN NOT pg_is_in_recovery()"
-    " THEN pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END"
 )
 
 

@@ -40,7 +40,13 @@ from psycopg import errors, sql
 from psycopg.pq import ExecStatus
 from typing_extensions import Self
 
-from source_timescaledb.errors import ConfigurationError, ConnectorError, DefectError, TransientError
+from source_timescaledb.errors import (
+    REPORT_VERSIONS,
+    ConfigurationError,
+    ConnectorError,
+    DefectError,
+    TransientError,
+)
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.inserts import FRAME_BYTES
 from source_timescaledb.postgres.connection import Connection
@@ -75,7 +81,6 @@ KEEPALIVE: Final = ord("k")
 STATUS: Final = struct.Struct("!cQQQQ?")
 """Written, flushed and applied positions, the time, and whether an answer is wanted."""
 KEEPALIVE_BODY: Final = struct.Struct("!xQQ?")
-REPORT: Final = "Please report this with the versions of PostgreSQL and TimescaleDB."
 EPOCH_2000: Final = 946_684_800
 
 
@@ -251,7 +256,9 @@ class ReplicationStream:
             elif length == KEEPALIVE_BODY.size and message[0] == KEEPALIVE:
                 self._on_keepalive(message)
             else:
-                raise DefectError("The server sent what is neither a change nor a keepalive.", remedy=REPORT)
+                raise DefectError(
+                    "The server sent what is neither a change nor a keepalive.", remedy=REPORT_VERSIONS
+                )
         self._exhausted = False
         return messages
 
