@@ -2,6 +2,9 @@
 # The environment is made once for each state of the locks. Kept between clones, in SOURCE_TIMESCALEDB_CACHE
 # (~/.cache/source-timescaledb): the wheels and the servers.
 
+# What a module was compiled to is kept, whatever the environment says: some hundred processes would compile it again.
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -8,6 +8,7 @@ it takes, so hypothesis sets no deadline.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,6 +28,10 @@ from testkit.sshd import SshRoot, SshServer, prepare
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+gc.disable()
+"""Until all tests are there; see `pytest_collection_finish`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,6 +101,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             slow.add(group)
     # slow ones first, so that no worker is left alone with one
     items.sort(key=lambda item: group_of(item) not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Some thousand tests and all that they import stay to the end: the collector starts now, and leaves them alone."""
+    gc.freeze()
+    gc.enable()
 
 
 def group_of(item: pytest.Item) -> str:

@@ -4,9 +4,8 @@ The template holds the database that fresh test databases are copies of, so star
 some 50 MB and the start of a process. It belongs to a format number: a kit that makes templates otherwise
 makes its own.
 
-A server's folder lies inside its root, because the server sees nothing else. Its owner holds a lock on a file
-beside it; the kernel lets the lock go with the process, so a folder whose lock can be had is a dead server's,
-and is removed.
+A server's folder lies where `places` says. Its owner holds a lock on a file beside it; the kernel lets the lock go
+with the process, so a folder whose lock can be had is a dead server's, and is removed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import IO
 
 from testkit.cluster import Address, make_template
-from testkit.keeper import ACCOUNT, Enterable, run
+from testkit.keeper import ACCOUNT, run
+from testkit.places import Enterable, Place, in_memory, in_root
 from testkit.postmaster import HOST, SETTINGS, Postmaster, free_port, write_settings
 from testkit.roots import Root, locked
 
@@ -37,13 +37,21 @@ FAST: Mapping[str, str | int] = {
 
 
 class Folder:
-    """A server's own folder in its root, held as long as this process lives or until it is removed."""
+    """A server's own folder, held as long as this process lives or until it is removed."""
 
-    def __init__(self, root: Enterable) -> None:
-        self.path = root.path / "srv" / f"run-{secrets.token_hex(4)}"
+    def __init__(self, root: Enterable, *, memory: Path | None = None) -> None:
+        """Make it.
+
+        Args:
+            root: the root whose server it is for.
+            memory: our folder in memory, if it is to lie there and not in the root.
+        """
+        parent = memory or root.path / "srv"
+        self.path = parent / f"run-{secrets.token_hex(4)}"
+        self.place = in_memory(self.path) if memory else in_root(root, self.path)
         self._lock_path = self.path.with_suffix(".lock")
-        with locked(root.path / "srv/folders.lock"):
-            remove_remains(root)
+        with locked(parent / "folders.lock"):
+            remove_remains(parent)
             self._lock: IO[str] = self._lock_path.open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path.mkdir(mode=0o700)
@@ -56,9 +64,9 @@ class Folder:
         self._lock.close()
 
 
-def remove_remains(root: Enterable) -> None:
+def remove_remains(parent: Path) -> None:
     """Remove the folders of servers whose process was killed."""
-    for lock_path in (root.path / "srv").glob("run-*.lock"):
+    for lock_path in parent.glob("run-*.lock"):
         with (
             suppress(FileNotFoundError),
             lock_path.open() as lock,
@@ -85,36 +93,37 @@ def template(root: Root) -> Path:
         if not path.exists():
             partial = path.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            initialise(root, partial)
+            initialise(root, in_root(root, partial))
             partial.rename(path)
     return path
 
 
-def initialise(root: Root, folder: Path) -> None:
+def initialise(root: Root, place: Place) -> None:
     """Make a folder with a fresh data directory that has the template database."""
+    folder = place.path
     folder.mkdir(mode=0o700)
     give(folder)
     password = f"canary-superuser-{secrets.token_hex(8)}"
     secret = folder / "password"
     secret.write_text(password)
     give(secret)
-    inside = f"/{folder.relative_to(root.path)}"
     run(
         root,
         "initdb",
-        f"--pgdata={inside}/data",
+        f"--pgdata={place.inside}/data",
         f"--username={SUPERUSER}",
-        f"--pwfile={inside}/password",
+        f"--pwfile={place.inside}/password",
         "--auth=scram-sha-256",
         "--encoding=UTF8",
         "--locale=C.UTF-8",
         "--no-sync",
         "--no-instructions",
+        place=place,
     )
     address = Address(HOST, free_port(), SUPERUSER, password)
     hba = [f"host all all {HOST}/32 scram-sha-256"]
     write_settings(folder / "data", {**SETTINGS, **FAST, "port": address.port}, hba)
-    postmaster = Postmaster(root, folder)
+    postmaster = Postmaster(root, place)
     postmaster.start(address)
     try:
         make_template(address)

@@ -14,7 +14,8 @@ postmaster's death and exit.
 
 The pipe is also the way to the command: a line with a signal's name is passed on as that signal.
 
-The file stands alone (standard library only) and is run by path: `python -I jail.py ROOT UID COMMAND...`.
+The file stands alone (standard library only) and is run by path: `python -I jail.py ROOT UID FOLDER COMMAND...`, where
+FOLDER is a folder outside of the root that the command finds at `/mnt`, or nothing.
 """
 
 from __future__ import annotations
@@ -80,6 +81,11 @@ def mount_devices(root: Path) -> None:
     mount("tmpfs", root / "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
 
 
+def mount_folder(root: Path, folder: str) -> None:
+    """Show a folder from outside of the root at its `/mnt`."""
+    mount(folder, root / "mnt", None, MS_BIND | MS_REC)
+
+
 def make_devices(root: Path) -> None:
     """Without mounts the root gets device nodes of its own; the four are all that PostgreSQL opens."""
     shared_memory = root / "dev/shm"
@@ -138,12 +144,14 @@ def watch(child: int, ended: int) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run the command in the root and return its exit code (128 + n when signal n ended it)."""
-    root, uid, command = Path(arguments[0]), int(arguments[1]), arguments[2:]
+    root, uid, folder, command = Path(arguments[0]), int(arguments[1]), arguments[2], arguments[3:]
     try:
         if enter_namespaces(uid):
             mount_devices(root)
         else:
             make_devices(root)
+        if folder:
+            mount_folder(root, folder)
     except OSError as reason:
         print(f"cannot enter the server root: {reason}", file=sys.stderr)
         return COULD_NOT_ENTER

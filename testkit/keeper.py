@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import psutil
 
 from testkit import jail
 from testkit.errors import KitError
+from testkit.places import MOUNT_POINT, Enterable, Place
 from testkit.roots import Root
 
 ACCOUNT = 54321
@@ -24,17 +25,16 @@ COMMAND_SECONDS = 300.0
 LOG_SHOWN = 2000
 
 
-class Enterable(Protocol):
-    """A folder that a command can have as its root."""
+def inside(root: Enterable, command: list[str], place: Place | None = None) -> list[str]:
+    """The command line that runs a command in a root; the command is killed when its standard input ends.
 
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-
-
-def inside(root: Enterable, command: list[str]) -> list[str]:
-    """The command line that runs a command in a root; the command is killed when its standard input ends."""
-    return [sys.executable, "-I", jail.__file__, str(root.path), str(ACCOUNT), *command]
+    Args:
+        root: what it sees as `/`.
+        command: a program of the root and its arguments.
+        place: a folder that it has to find as well.
+    """
+    mounted = str(place.mounted) if place is not None and place.mounted is not None else ""
+    return [sys.executable, "-I", jail.__file__, str(root.path), str(ACCOUNT), mounted, *command]
 
 
 class Keeper:
@@ -46,11 +46,13 @@ class Keeper:
         command: list[str],
         log: IO[bytes],
         environment: Mapping[str, str] | None = None,
+        *,
+        place: Place | None = None,
     ) -> None:
-        for name in ("dev", "srv"):  # a root put there by hand may lack them
+        for name in ("dev", "srv", MOUNT_POINT[1:]):  # a root put there by hand may lack them
             (root.path / name).mkdir(exist_ok=True)
         self._process = subprocess.Popen(
-            inside(root, command),
+            inside(root, command, place),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -109,15 +111,21 @@ class Keeper:
         raise KitError(f"the server has no process {pid}")
 
 
-def run(root: Root, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-    """Run one of PostgreSQL's programs in a root and wait for it.
+def run(
+    root: Root,
+    program: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    place: Place | None = None,
+) -> None:
+    """Run one of PostgreSQL's programs in a root and wait for it; `place` is a folder that it has to find.
 
     Raises:
         KitError: it failed; the message ends with what it said.
     """
     read, write = os.pipe()
     with os.fdopen(read, "rb") as output, os.fdopen(write, "wb") as log:
-        keeper = Keeper(root, [f"{root.programs}/{program}", *arguments], log, environment)
+        keeper = Keeper(root, [f"{root.programs}/{program}", *arguments], log, environment, place=place)
         log.close()
         said = output.read().decode(errors="replace").strip()
         code = keeper.wait(COMMAND_SECONDS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from testkit.cluster import Address
 from testkit.errors import KitError
 from testkit.keeper import Keeper
+from testkit.places import Place
 from testkit.roots import Root
 
 HOST = "127.0.0.1"
@@ -61,11 +62,11 @@ def write_settings(data: Path, settings: Mapping[str, str | int], hba: Iterable[
 class Postmaster:
     """A data directory's server process, started and stopped any number of times."""
 
-    def __init__(self, root: Root, folder: Path) -> None:
-        """Describe a server whose data directory is `folder/data`; `folder` is inside the root."""
+    def __init__(self, root: Root, place: Place) -> None:
+        """Describe a server whose data directory is `data` in a place."""
         self.root = root
-        self.folder = folder
-        self.log = folder / "server.log"
+        self.place = place
+        self.log = place.path / "server.log"
         self._keeper: Keeper | None = None
 
     @property
@@ -86,10 +87,10 @@ class Postmaster:
         Raises:
             KitError: it ended or was silent for a minute; the message ends with its log.
         """
-        data = f"/{self.folder.relative_to(self.root.path)}/data"
-        (self.folder / "data/postmaster.pid").unlink(missing_ok=True)
+        command = [f"{self.root.programs}/postgres", "-D", f"{self.place.inside}/data"]
+        (self.place.path / "data/postmaster.pid").unlink(missing_ok=True)
         with self.log.open("ab") as log:
-            self._keeper = Keeper(self.root, [f"{self.root.programs}/postgres", "-D", data], log)
+            self._keeper = Keeper(self.root, command, log, place=self.place)
         deadline = time.monotonic() + START_SECONDS
         while self._keeper.running and time.monotonic() < deadline:
             if address.answers():

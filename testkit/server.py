@@ -24,6 +24,7 @@ from testkit.cluster import Address, Cluster
 from testkit.datadir import SUPERUSER, Folder, copy, give, initialise, template
 from testkit.errors import KitError
 from testkit.keeper import run
+from testkit.places import Place, memory
 from testkit.postmaster import HOST, POLL_SECONDS, SETTINGS, Postmaster, free_port, write_settings
 from testkit.roots import Root
 from testkit.winding import freeze, set_next_transaction
@@ -44,6 +45,7 @@ class Server(Cluster):
         hba: Sequence[str] = (),
         tls: Mapping[str, Path] | None = None,
         own_identity: bool = False,
+        in_memory: bool = True,
     ) -> None:
         """Describe a server; `start` or a `with` block starts it.
 
@@ -56,6 +58,7 @@ class Server(Cluster):
             tls: files by setting, `ssl_cert_file`, `ssl_key_file`, `ssl_ca_file`; TLS is off without.
             own_identity: a system identifier of its own, which the servers of a root otherwise share (and two
                 seconds).
+            in_memory: whether its data may lie in memory; never with `fsync`.
         """
         durability: Settings = {"fsync": "on"} if fsync else {"fsync": "off", "full_page_writes": "off"}
         self.root = root
@@ -65,6 +68,7 @@ class Server(Cluster):
         self.hba = tuple(hba)
         self.tls = dict(tls or {})
         self.own_identity = own_identity
+        self.in_memory = in_memory and not fsync
         self._folder: Folder | None = None
         self._postmaster: Postmaster | None = None
 
@@ -82,9 +86,14 @@ class Server(Cluster):
     @property
     def folder(self) -> Path:
         """Where its data directory (`data`) and its log (`server.log`) are, seen from outside the root."""
+        return self.place.path
+
+    @property
+    def place(self) -> Place:
+        """Its folder as it is called outside and inside of the root."""
         if self._folder is None:
             raise KitError(f"{self!r} was not started")
-        return self._folder.path
+        return self._folder.place
 
     @property
     def log(self) -> str:
@@ -105,23 +114,23 @@ class Server(Cluster):
         if self._postmaster is not None:
             self._postmaster.start(self.address)
             return self
-        self._folder = Folder(self.root)
+        self._folder = Folder(self.root, memory=memory() if self.in_memory else None)
         try:
-            self._furnish(self._folder.path)
-            self._start_on_a_free_port(Postmaster(self.root, self._folder.path))
+            self._furnish(self._folder.place)
+            self._start_on_a_free_port(Postmaster(self.root, self._folder.place))
         except BaseException:
             self.remove()
             raise
         return self
 
-    def _furnish(self, folder: Path) -> None:
+    def _furnish(self, place: Place) -> None:
         """Put a data directory into the new folder."""
         if self.own_identity:
-            folder.rmdir()
-            initialise(self.root, folder)
+            place.path.rmdir()
+            initialise(self.root, place)
         else:
-            copy(template(self.root), folder)
-        self.address = Address(HOST, 0, SUPERUSER, (folder / "password").read_text())
+            copy(template(self.root), place.path)
+        self.address = Address(HOST, 0, SUPERUSER, (place.path / "password").read_text())
 
     def _start_on_a_free_port(self, postmaster: Postmaster) -> None:
         for attempt in range(1, START_ATTEMPTS + 1):
@@ -189,7 +198,7 @@ class Server(Cluster):
         """
         freeze(self.address)
         self.stop()
-        set_next_transaction(self.root, self.folder, xid)
+        set_next_transaction(self.root, self.place, xid)
         self.start()
 
     def remove(self) -> None:
@@ -228,13 +237,12 @@ class Standby(Server):
         super().__init__(primary.root, settings={**primary.settings, **(settings or {})}, hba=primary.hba)
         self.primary = primary
 
-    def _furnish(self, folder: Path) -> None:
-        inside = f"/{folder.relative_to(self.root.path)}"
-        self._slot = f"standby_{folder.name.rpartition('-')[2]}"
+    def _furnish(self, place: Place) -> None:
+        self._slot = f"standby_{place.path.name.rpartition('-')[2]}"
         run(
             self.root,
             "pg_basebackup",
-            f"--pgdata={inside}/data",
+            f"--pgdata={place.inside}/data",
             f"--dbname={self.primary.address.conninfo('postgres')}",
             "--checkpoint=fast",
             "--wal-method=stream",
@@ -242,6 +250,7 @@ class Standby(Server):
             "--create-slot",
             f"--slot={self._slot}",
             "--no-sync",
+            place=place,
         )
         self.address = self.primary.address
 

@@ -252,7 +252,8 @@ class SshServer:
             give(path)
 
     def _starts(self, port: int) -> bool:
-        inside_root = f"/{self._path.relative_to(self.root.path)}"
+        assert self._folder is not None
+        inside_root = self._folder.place.inside
         lines = [
             *self._options, f"ListenAddress {HOST}", f"Port {port}", f"HostKey {inside_root}/host_key",
             f"AuthorizedKeysFile {inside_root}/authorized", "StrictModes no", "UsePAM no", "PidFile none",

@@ -8,7 +8,6 @@ an empty one says that they all came to nothing.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -17,6 +16,7 @@ from psycopg import sql
 from testkit.cluster import Address
 from testkit.datadir import give
 from testkit.keeper import run
+from testkit.places import Place
 from testkit.roots import Root
 
 FATES_BYTES: Final = 32 * 8192
@@ -41,15 +41,14 @@ def _allow(connection: psycopg.Connection, database: str, *, allowed: bool) -> N
     connection.execute(statement.format(sql.Identifier(database), sql.Literal(allowed)))
 
 
-def set_next_transaction(root: Root, folder: Path, xid: int) -> None:
+def set_next_transaction(root: Root, place: Place, xid: int) -> None:
     """Let a stopped server go on with a transaction id of 32 bits; all its rows are frozen.
 
     Raises:
         KitError: it failed; the message ends with what was said.
     """
-    fates = folder / f"data/pg_xact/{xid // FATES:04X}"
+    fates = place.path / f"data/pg_xact/{xid // FATES:04X}"
     if not fates.exists():
         fates.write_bytes(bytes(FATES_BYTES))
         give(fates)
-    inside = f"/{folder.relative_to(root.path)}"
-    run(root, "pg_resetwal", f"--pgdata={inside}/data", f"--next-transaction-id={xid}")
+    run(root, "pg_resetwal", f"--pgdata={place.inside}/data", f"--next-transaction-id={xid}", place=place)

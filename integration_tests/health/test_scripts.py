@@ -46,8 +46,9 @@ def run_by_psql(root: Root, server: Server, database: Database, script: str) -> 
         "--no-psqlrc",
         "--quiet",
         "--set=ON_ERROR_STOP=1",
-        f"--file=/{file.relative_to(root.path)}",
+        f"--file={server.place.inside}/{file.name}",
         f"--dbname={database.conninfo('superuser')}",
+        place=server.place,
     )
 
 

@@ -16,6 +16,7 @@ from testkit.cluster import Cluster
 from testkit.connector import REPOSITORY
 from testkit.database import Database
 from testkit.errors import KitError
+from testkit.places import memory
 from testkit.roots import Root
 from testkit.server import Server
 
@@ -46,8 +47,9 @@ def eventually(gone: Path | int) -> bool:
     return False
 
 
-def test_committed_rows_survive_a_crash(root: Root) -> None:
-    with Server(root) as server, server.database() as database:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_committed_rows_survive_a_crash_wherever_they_lie(root: Root, in_memory: bool) -> None:
+    with Server(root, in_memory=in_memory) as server, server.database() as database:
         database.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
         database.disconnect()
 
@@ -74,6 +76,19 @@ def test_settings_hold_and_fsync_can_be_on(root: Root) -> None:
     with Server(root, fsync=True, settings={"log_line_prefix": "it's "}) as server:
         assert one(server, "SHOW fsync") == "on"
         assert one(server, "SHOW log_line_prefix") == "it's "
+
+
+def test_a_server_lies_in_memory_where_there_is_room_unless_it_waits_for_the_disk(root: Root) -> None:
+    roomy = memory()
+    with (
+        Server(root) as quick,
+        Server(root, fsync=True) as lasting,
+        Server(root, in_memory=False) as measured,
+    ):
+        assert quick.folder.parent == (roomy or root.path / "srv")
+        assert {lasting.folder.parent, measured.folder.parent} == {root.path / "srv"}
+        for server in (quick, lasting, measured):
+            assert one(server, "SHOW data_directory") == f"{server.place.inside}/data"
 
 
 def test_a_setting_that_does_not_exist_is_told_with_the_log(root: Root) -> None:
