@@ -63,7 +63,7 @@ def run(root: Root, sizes: Sizes, output: Path, command: str) -> None:
         KitError: something could not be measured.
     """
     with (
-        Server(root, settings=SETTINGS, in_memory=False) as server,
+        Server(root, settings=SETTINGS, in_memory=sizes == QUICK) as server,
         tempfile.TemporaryDirectory(prefix="benchmarks-") as workdir,
     ):
         where = surroundings(server, command, datetime.now(timezone.utc))
