@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from psycopg.pq import TransactionStatus
 
 from integration_tests.cdc.scenes import until
 from integration_tests.postgres.tunnelled import answer, failure, settings
@@ -28,6 +27,7 @@ KINDS: dict[str, Callable[[], PrivateKey]] = {
     "ecdsa": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ed25519": ed25519.Ed25519PrivateKey.generate,
 }
+SLEEPING = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
 
 
 @pytest.fixture
@@ -162,8 +162,10 @@ def test_a_query_is_cancelled_through_the_tunnel(database: Database, ssh_server:
         open_connection(settings(database, ssh_server.tunnel()), "test") as connection,
         ThreadPoolExecutor() as threads,
     ):
+        pid = connection.info.backend_pid
         sleeping = threads.submit(connection.execute, "SELECT pg_sleep(100)")
-        until(lambda: connection.info.transaction_status is TransactionStatus.ACTIVE)
+        # a cancellation that overtakes its query is lost
+        until(lambda: database.as_superuser().execute(SLEEPING, [pid]).fetchone() == ("PgSleep",))
         connection.cancel_safe()
 
         with pytest.raises(psycopg.errors.QueryCanceled):
