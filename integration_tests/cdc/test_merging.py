@@ -1,15 +1,18 @@
-"""Chunks that are merged: what nobody had read of the one that is gone is read in the one that took it in.
+"""Chunks that are merged or split: what nobody had read of one that is gone is read in the one that has its rows.
 
 `merge_chunks` writes nothing to the log. The chunk that is gone looks dropped, the other one was read before it had those
-rows; so whoever trusts either loses them.
+rows; so whoever trusts either loses them. A chunk that was split off is not published at first, and whatever vanishes
+from it until then does so unseen.
 """
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
 from integration_tests.cdc.raw import RawLog
+from integration_tests.cdc.scenes import kill
 from integration_tests.inprocess import Ended
 from testkit.database import Database
 
@@ -133,6 +136,31 @@ def test_every_state_of_a_read_during_which_chunks_are_merged_leads_to_all_rows(
             merge(database, 0)
         ending_well(community.sync("metrics"))
         community.mirrors("metrics")
+
+
+def test_a_row_that_comes_before_a_split_and_vanishes_after_it_is_not_left_behind(
+    community: Followed,
+) -> None:
+    """Told by a sync that goes on from a killed one, it would be there for ever: the log has its INSERT only."""
+    database = community.database
+    fill(database, days=5)
+    community.publish("metrics")
+    community.sync("metrics", acts={("STATE", 1): kill})
+    rows = "metrics WHERE device = 999 AND value = -7"
+    database.execute(
+        "INSERT INTO metrics SELECT hour, 999, -7, 'short-lived'"
+        " FROM generate_series(timestamptz '2024-01-03', '2024-01-03 23:00', interval '1 hour') hour"
+    )
+    try:
+        database.execute(f"CALL split_chunk('{chunks(database)[2]}')".encode())
+    except psycopg.errors.UndefinedFunction:
+        pytest.skip("this version does not split chunks")
+    database.execute(f"DELETE FROM {rows}".encode())
+
+    ending_well(community.sync("metrics"))
+
+    assert database.value(f"SELECT count(*) FROM {rows}".encode()) == 0
+    community.mirrors("metrics")
 
 
 def test_a_chunk_that_no_sync_has_seen_is_read_in_the_one_that_took_it_in(synced: Followed) -> None:

@@ -237,6 +237,10 @@ class Changes:
                 route.judge.placement.foresee([key, *keys_ahead(rest, oid, route.key_of)])
         return route.is_news(self._transaction.xid, row)
 
+    def _is_removed(self, route: Route, row: TupleData) -> bool:
+        """Whether it is to be told that a row is gone; the judge is asked each time, to note what a slice has to see."""
+        return self._is_news(route, row) or route.exposed
+
     def _is_back(self, route: Route, new: TupleData) -> bool:
         """Whether a row is back as it was; that it was deleted is forgotten in any case."""
         old = self._gone.take_back(route, new)
@@ -305,7 +309,7 @@ class Changes:
         route.expect(update.old, update.new)
         new = completed(update, route)
         old = update.old
-        if old is not None and route.tells_key and route.moves(old, new) and self._is_news(route, old):
+        if old is not None and route.tells_key and route.moves(old, new) and self._is_removed(route, old):
             self._remove(route, old, start, whole=update.old_kind is OldKind.FULL)
         if self._is_news(route, new):
             route.check(old=True)
@@ -313,6 +317,8 @@ class Changes:
                 self._gone.take_back(route, new)
             self._emit(route, new, start)
         else:
+            if route.exposed:
+                route.check(old=True)
             route.owner.stream.counters.filtered += 1
 
     def _delete(self, delete: Delete, oid: bytes, start: int) -> None:
@@ -321,9 +327,9 @@ class Changes:
             return
         route.expect(delete.old)
         self._transaction.note(route, -1)
-        if not route.tells_key and route.judge is not Verdict.UNREAD:
+        if not route.tells_key and (route.exposed or route.judge is not Verdict.UNREAD):
             route.check(old=True)
-        if self._is_news(route, delete.old):
+        if self._is_removed(route, delete.old):
             self._remove(route, delete.old, start, whole=delete.old_kind is OldKind.FULL)
         else:
             route.owner.stream.counters.filtered += 1

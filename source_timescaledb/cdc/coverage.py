@@ -21,8 +21,12 @@ judged by its time and not by the chunk that the log names: by whatever slice of
 A chunk that was dropped before it was read will never be. Where the stream is new, its rows were gone before the stream
 began, and none of its changes is told; where the stream was followed before, they are its history, and all are.
 
-What an open state leaves behind (a killed process may have printed rows after its last STATE) is not decidable here:
-streams with a key then emit every change, and the order clock sorts them out.
+A stream with a key is exposed while its state was left open: a killed process may have printed rows after its last STATE,
+of slices that are unread for this one. What has become of those rows has to be told. That one is gone, only the log says;
+so every removal is emitted, wherever its row lay, and every change of what is fresh, and the order clock sorts them out.
+What is new in an unread slice is skipped as ever: told now, it might be gone by the time the slice is read, from a chunk
+that another was split into or merged with and that was not published yet, and nothing would tell (found by the oracle).
+Of a plain table everything is emitted: its rows do not move, and where their keys lie the server would have to be asked.
 """
 
 from __future__ import annotations
@@ -161,7 +165,7 @@ class Coverage:
     """What of one stream is read. `plan` is None where nothing is left to read and nothing ever will be."""
 
     def __init__(self, plan: Plan | None, skipped: Skipped, *, exposed: bool) -> None:
-        """`exposed`: a state was left open and the stream has a key, so all changes are news until it is read."""
+        """`exposed`: a state was left open and the stream has a key, so all removals are news until it is read."""
         self.plan = plan
         self.skipped = skipped
         self.exposed = exposed
@@ -204,7 +208,7 @@ class Coverage:
 
     def of_chunk(self, chunk_id: int, *, gone: bool = False) -> Verdict | ChunkJudge:
         """How changes of a chunk's rows are judged until the next slice or drain."""
-        if self.exposed or not isinstance(self.plan, ChunkPlan):
+        if not isinstance(self.plan, ChunkPlan):
             return Verdict.NEWS
         if chunk_id > self.plan.last_chunk:
             return _judge((), [EVERYTHING], self.skipped)
@@ -231,12 +235,13 @@ class Coverage:
 
     @property
     def _fresh_slices(self) -> Iterator[tuple[ChunkSlice, Snapshot]]:
+        """The slices of which changes may be skipped because their snapshots have seen them."""
+        if self.exposed:
+            return iter(())
         return ((one, snapshot) for one, snapshot in self._fresh if isinstance(one, ChunkSlice))
 
     def of_dropped_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
         """The same for a chunk that was dropped before the stream told of it."""
-        if self.exposed:
-            return Verdict.NEWS
         if self._new and chunk_id not in self._touched:
             return Verdict.UNREAD
         if isinstance(self.plan, ChunkPlan) and chunk_id > self.plan.last_chunk:
@@ -244,7 +249,9 @@ class Coverage:
         return self.of_chunk(chunk_id, gone=True)
 
     def has_read(self, chunk_id: int, xid: int) -> bool:
-        """Whether something of a chunk was read in a snapshot that does not see a transaction."""
+        """Whether something of a chunk was read in a snapshot that does not see a transaction, or may have been."""
+        if self.exposed:
+            return True
         fresh = [snapshot for slice_, snapshot in self._fresh_slices if slice_.chunk.id == chunk_id]
         if chunk_id in self._settled or not all(snapshot.sees(xid) for snapshot in fresh):
             return True

@@ -62,6 +62,11 @@ class Route:
     judge: Judge
     placing: Placing
 
+    @property
+    def exposed(self) -> bool:
+        """Whether every removal is to be emitted, whatever the judge says (`Coverage.exposed`)."""
+        return self.owner.stream.coverage.exposed
+
     def expect(self, *rows: TupleData | None) -> None:
         """Refuse rows, of those that are there, that are none of this relation's. Raises DefectError."""
         for row in rows:
@@ -113,7 +118,7 @@ class Route:
             return False
         match self.judge:
             case Verdict() as verdict:
-                return verdict is Verdict.NEWS
+                return verdict is Verdict.NEWS or self.exposed
             case ChunkJudge():
                 assert chunk is not None
                 return stream.coverage.has_read(chunk, xid)

@@ -141,7 +141,7 @@ class FollowedState(_Fact):
     entry: int = 0
     """The oid of the publication's entry for the table; 0 where it is published in another way, or was not kept."""
     exposed: bool = False
-    """Whether a destination may hold rows of parts that are not read yet: all changes are told until they are."""
+    """Whether a destination may hold rows of parts that are not read yet: all removals are told until they are."""
     tiered: bool = False
     """Whether its rows in tiered storage, if it had any then, have been read."""
     audit: Audited | None = None

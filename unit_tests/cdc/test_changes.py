@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from source_timescaledb.cdc.coverage import Coverage, Skipped
+from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.route import Owner
 from source_timescaledb.cdc.transaction import MisplacedMessage
 from source_timescaledb.errors import ConfigurationError, DefectError
@@ -166,6 +167,55 @@ def test_the_halves_of_an_update_are_judged_each_by_its_own_slice() -> None:
     )
 
     assert told(feed) == [(5, None, False), (6, "comes into it", True)]
+
+
+def unread_chunk(*, exposed: bool) -> tuple[FollowedStream, MemoryCatalog]:
+    """A hypertable whose one chunk is unread; of an exposed one a killed process may have told rows."""
+    name = QualifiedName("_timescaledb_internal", "_hyper_1_4_chunk")
+    span = Span(OPEN_BELOW, 10)
+    chunk = Chunk(4, TABLE_OID, name, ChunkStatus(0), (span,), None, tiered=False, rows=0, pages=0)
+    stream = stream_of(chunked=True)
+    assert stream.hypertable is not None
+    plan = ChunkPlan(stream.hypertable, [chunk], Pace(limit=1.0))
+    stream.coverage = Coverage(plan, Skipped(), exposed=exposed)
+    return stream, MemoryCatalog({TABLE_OID: Owner(stream, 4)})
+
+
+def test_of_what_a_killed_process_may_have_told_every_removal_is_and_nothing_new_that_will_be_read() -> None:
+    stream, catalog = unread_chunk(exposed=True)
+    feed = Feed(stream, catalog=catalog)
+    feed.transaction(
+        described(),
+        Insert(TABLE_OID, (b"1", b"new")),
+        updated((b"2", b"changed")),
+        updated((b"3", b"moved"), (b"4", None), OldKind.KEY),
+        Delete(TABLE_OID, (b"5", None), OldKind.KEY),
+        xid=77,
+    )
+
+    assert told(feed) == [(4, None, False), (5, None, False)]
+    assert stream.coverage.skipped.unseen == {77}, "no snapshot counts that does not see the removals either"
+
+
+def test_a_truncate_is_told_of_what_a_killed_process_may_have_told() -> None:
+    stream, catalog = unread_chunk(exposed=True)
+    feed = Feed(stream, catalog=catalog)
+    feed.transaction(described(), Truncate((TABLE_OID,), cascade=False, restart_identity=False), xid=77)
+
+    assert told(feed) == []
+    assert stream.truncated == 1
+
+
+@pytest.mark.parametrize(
+    "change", [updated((b"1", b"x")), Delete(TABLE_OID, (None, b"x"), OldKind.KEY)], ids=["update", "delete"]
+)
+def test_an_identity_without_the_key_is_refused_where_removals_have_to_be_told(change: Message) -> None:
+    stream, catalog = unread_chunk(exposed=True)
+    feed = Feed(stream, catalog=catalog)
+    feed.transaction(described(identity=ReplicaIdentity.INDEX, key=("note",)), change)
+
+    with pytest.raises(ConfigurationError, match="leaves out columns of its key"):
+        feed.records()
 
 
 def test_rows_between_compression_markers_are_not_told() -> None:
@@ -330,16 +380,9 @@ def test_a_row_that_is_not_as_wide_as_its_relation_is_refused(change: Message) -
 
 
 def test_a_time_that_no_server_writes_is_refused_and_not_told() -> None:
-    span = Span(OPEN_BELOW, 10)
-    name = QualifiedName("_timescaledb_internal", "_hyper_1_4_chunk")
-    chunk = Chunk(4, TABLE_OID, name, ChunkStatus(0), (span,), None, tiered=False, rows=0, pages=0)
-    stream = stream_of(chunked=True)
-    assert stream.hypertable is not None
-    stream.coverage = Coverage(
-        ChunkPlan(stream.hypertable, [chunk], Pace(limit=1.0)), Skipped(), exposed=False
-    )
-    feed = Feed(stream, catalog=MemoryCatalog({TABLE_OID: Owner(stream, 4)}))
-    feed.transaction(described(name=name.name), Insert(TABLE_OID, (b"canary", b"")))
+    stream, catalog = unread_chunk(exposed=False)
+    feed = Feed(stream, catalog=catalog)
+    feed.transaction(described(), Insert(TABLE_OID, (b"canary", b"")))
 
     with pytest.raises(DefectError, match="sent a time in a form") as caught:
         feed.records()

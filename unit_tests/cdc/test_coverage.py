@@ -215,15 +215,26 @@ def test_a_chunk_that_was_dropped_after_a_new_stream_read_it_is_history_too() ->
     assert news(coverage.of_dropped_chunk(1), 5)
 
 
-def test_everything_of_an_exposed_stream_is_news_until_it_is_read() -> None:
-    coverage = covering(plan_of(chunk(1, 0, 10)), exposed=True)
-    assert coverage.of_chunk(1) is Verdict.NEWS
-    assert coverage.of_dropped_chunk(7) is Verdict.NEWS
+def test_of_an_exposed_stream_what_is_read_is_news_whatever_its_snapshot_saw_and_the_rest_is_left_to_be_read() -> (
+    None
+):
+    coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20)), exposed=True)
+    assert [news(coverage.of_chunk(number), 5) for number in (1, 7)] == [False, False]
+    assert coverage.of_dropped_chunk(7) is Verdict.UNREAD
+    assert coverage.skipped.unseen == {99}
 
     read(coverage)
-    coverage.settle()
 
+    assert [news(coverage.of_chunk(1), time, xid=99) for time in (5, 15)] == [True, False]
+    read(coverage)
+    coverage.settle()
     assert not coverage.exposed
+
+
+def test_a_truncate_of_an_exposed_stream_may_have_taken_rows_that_were_told() -> None:
+    coverage = covering(plan_of(chunk(1, 0, 10)), exposed=True)
+
+    assert coverage.has_read(1, 99)
 
 
 def test_a_truncate_takes_nothing_from_an_unread_chunk_or_one_whose_snapshot_sees_it() -> None:
