@@ -55,9 +55,9 @@ def in_memory(path: Path) -> Place:
     return Place(path, MOUNT_POINT, path)
 
 
-def memory() -> Path | None:
-    """Our own folder in memory, made now if it is not there; None where there is no room, or no mounting."""
-    if not (_may_mount() and _has_room()):
+def memory(*, room: int = ROOM_BYTES) -> Path | None:
+    """Our own folder in memory, made now if it is not there; None where fewer bytes are free, or we may not mount."""
+    if not (_has(room) and _may_mount()):
         return None
     folder = MEMORY / f"source-timescaledb-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -73,7 +73,7 @@ def _may_mount() -> bool:
     return bool(int(effective.split()[1], 16) & CAN_MOUNT)
 
 
-def _has_room() -> bool:
+def _has(room: int) -> bool:
     if not MEMORY.is_dir():
         return False
-    return min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > ROOM_BYTES
+    return min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) >= room
