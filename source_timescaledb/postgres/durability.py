@@ -6,10 +6,11 @@ back. If the server crashes in between, none of it has been, and *its transactio
 that was read in between this is worse than a row that never was: whoever gets the id next is told apart from the first
 by nobody, and taken for something that the slice has seen (found by trying: the row of the second one was never told).
 
-So whoever will compare transaction ids with a snapshot first sees to it that the log is on disk up to where it stood
-after the snapshot was taken; on the same connection, because one that has outlived its server does not exist. On a busy
-server somebody else has just flushed it. Where nobody has, we commit a message of our own that waits for the disk: the
-log writer would pass an open transaction's records over for up to fifteen seconds.
+So whoever will compare transaction ids with a snapshot, or values with the highest one it has seen, first sees to it that
+the log is on disk up to where it stood after the snapshot was taken; on the same connection, because one that has
+outlived its server does not exist. On a busy server somebody else has just flushed it. Where nobody has, we commit a
+message of our own that waits for the disk: the log writer would pass an open transaction's records over for up to
+fifteen seconds.
 
 Where the log stood is asked *before* anything else is read in the snapshot: before TimescaleDB 2.29, reading the live
 status of a chunk writes to the log itself. Of 600 slices on a server where nobody else writes, all would have to wait if

@@ -11,6 +11,9 @@ source-postgres too: `cursor_record_count`.) Infinity and NaN lie past every val
 the cursor for ever, so they never become it, and the rows that have them are counted and read again in the same way.
 What a cursor cannot see at all, rows written later with a lower value, needs CDC.
 
+A value that a crash of the server takes back (`postgres.durability`) is one that the next row may have, which would then
+look as if it had been read. So the bound counts only when it is on disk.
+
 The value is kept as text and means nothing without the order of its type. A column may become another type between
 two syncs; where "10" no longer follows "9", nobody can say what has grown, and the stream says so.
 
@@ -20,6 +23,7 @@ Where the cursor is the time dimension, chunks that end before it are not even l
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +41,7 @@ from source_timescaledb.hypertables.model import (
     Span,
     TimeKind,
 )
+from source_timescaledb.postgres.durability import ensure_durable
 from source_timescaledb.snapshot.query import relation_name
 from source_timescaledb.state.model import CursorPosition
 
@@ -83,7 +88,10 @@ def open_range(
     guarded, the relation is asked as a whole.
     Raises ConfigurationError if the column's type is another than before, and psycopg errors as they come.
     """
-    return _Opening(connection, relation, cursor, chunks).settle(before)
+    settled = _Opening(connection, relation, cursor, chunks).settle(before)
+    with suppress(psycopg.errors.InsufficientPrivilege):  # nobody has to let it write messages to the log
+        ensure_durable(connection)
+    return settled
 
 
 def closed(position: CursorPosition) -> CursorPosition:
