@@ -8,6 +8,7 @@ that repeats rows and loses none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg import sql
 
@@ -21,6 +22,7 @@ from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Relation, Sp
 from source_timescaledb.hypertables.registry import check_columns, read_chunks
 from source_timescaledb.hypertables.statistics import Statistics
 from source_timescaledb.postgres.connection import Connection
+from source_timescaledb.postgres.writers import writers_of
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.cursor import CursorRange, open_range
 from source_timescaledb.snapshot.key_plan import KeyPlan
@@ -35,6 +37,10 @@ from source_timescaledb.state.model import (
     Progress,
     StreamState,
 )
+
+WRITERS_SECONDS: Final = 10.0
+"""How long a cursor waits for those who are writing."""
+WRITERS_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
             lambda connection: open_range(connection, relation, field, asked, position),
             f"Looking for the highest {request.cursor} of {name}",
         )
+        _await_writers(session, request)
     plan = _plan(session, request, chunks, cursor, before.progress if before else None)
     session.settle_replica()
     return Opening(
@@ -79,6 +86,32 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
         cursor=cursor,
         statistics=ask_statistics(session, relation, chunks),
     )
+
+
+def _await_writers(session: Session, request: StreamRequest) -> None:
+    """Wait for those who were writing when the highest value of a cursor was looked up: theirs may be lower.
+
+    Raises ConnectorError.
+    """
+
+    def writing() -> frozenset[str]:
+        return session.ask(
+            lambda connection: writers_of(connection, request.relation.oid),
+            f"Looking who writes to {request.name}",
+        )
+
+    under_way, give_up = writing(), session.clock() + WRITERS_SECONDS
+    while under_way and session.clock() < give_up:
+        session.pause(WRITERS_POLL_SECONDS)
+        under_way &= writing()
+    if under_way:
+        session.logger.warning(
+            "Transactions that write to %s were waited for and are still open (%d of them): rows of theirs whose %s is "
+            "below the highest one of now will not be read by this cursor. Keep transactions short, or use CDC.",
+            request.name,
+            len(under_way),
+            request.cursor,
+        )
 
 
 def _may_be_highest_in_tiered_storage(session: Session, relation: Relation, cursor: str) -> bool:

@@ -9,7 +9,8 @@ Two rows may share the highest value, and the second may be written after the sy
 value is remembered: if there are more of them next time, they are read again, and none is missed. (The rule of
 source-postgres too: `cursor_record_count`.) Infinity and NaN lie past every value: as the last one they would stop
 the cursor for ever, so they never become it, and the rows that have them are counted and read again in the same way.
-What a cursor cannot see at all, rows written later with a lower value, needs CDC.
+Who is writing when the bound is looked up may have lower values, and is waited for (`postgres.writers`). What a cursor
+cannot see at all, rows written later with a lower value, needs CDC.
 
 A value that a crash of the server takes back (`postgres.durability`) is one that the next row may have, which would then
 look as if it had been read. So the bound counts only when it is on disk.

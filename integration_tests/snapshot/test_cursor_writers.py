@@ -1,0 +1,101 @@
+"""A cursor passes over no row of a transaction that was writing when it noted how far it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import psycopg
+import pytest
+
+from integration_tests.cdc.scenes import until
+from integration_tests.inprocess import Ended, InProcess
+from testkit.database import Database
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE '%virtualtransaction%' AND pid <> pg_backend_pid()
+"""
+
+MAKE = {
+    "hypertable": "SELECT create_hypertable('metrics', 'time')",
+    "table": "SELECT",
+    "partitioned table": "SELECT",
+}
+
+
+def make(database: Database, kind: str) -> str:
+    """`metrics`, with a row numbered 1; what to write to, which of a partitioned table is its partition."""
+    divided = " PARTITION BY RANGE (number)" if kind == "partitioned table" else ""
+    database.execute(f"CREATE TABLE metrics (time timestamptz NOT NULL, number int){divided}".encode())
+    database.execute(MAKE[kind].encode())
+    if divided:
+        database.execute("CREATE TABLE low PARTITION OF metrics FOR VALUES FROM (0) TO (1000)")
+    database.execute("INSERT INTO metrics VALUES ('2024-01-01', 1)")
+    database.grant_select("metrics")
+    return "low" if divided else "metrics"
+
+
+@contextmanager
+def under_way(database: Database, table: str, number: int) -> Iterator[psycopg.Connection]:
+    """A transaction that has written a row and has not ended."""
+    with closing(database.connect()) as writer:
+        writer.execute(f"INSERT INTO {table} VALUES ('2024-01-02', %s)".encode(), [number])
+        yield writer
+
+
+def sync(database: Database, state: Ended | None = None) -> Ended:
+    source = InProcess(database.config())
+    ended = source.read(source.catalog("incremental", metrics="number"), state.state() if state else None)
+    assert ended.failure is None
+    return ended
+
+
+def numbers(ended: Ended) -> set[int]:
+    return {row["number"] for row in ended.rows("metrics")}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_a_row_that_was_being_written_below_the_highest_value_is_waited_for(
+    database: Database, kind: str
+) -> None:
+    table = make(database, kind)
+    with under_way(database, table, 2) as writer, ThreadPoolExecutor(1) as thread:
+        database.execute("INSERT INTO metrics VALUES ('2024-01-02', 3)")
+        syncing = thread.submit(sync, database)
+        until(lambda: database.as_superuser().execute(WAITING.encode()).fetchone() == (1,))
+        writer.commit()
+        first = syncing.result()
+
+    assert numbers(first) == {1, 2, 3}
+    assert numbers(sync(database, first)) == set()
+
+
+def test_a_writer_that_does_not_end_is_told_of_and_not_waited_for_any_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("source_timescaledb.airbyte.opening.WRITERS_SECONDS", 0.2)
+    make(database, "hypertable")
+    with under_way(database, "metrics", 2):
+        database.execute("INSERT INTO metrics VALUES ('2024-01-02', 3)")
+        ended = sync(database)
+
+    assert numbers(ended) == {1, 3}
+    (warning,) = [line for line in ended.logged if "still open" in line]
+    assert (
+        "Transactions that write to public.metrics were waited for and are still open (1 of them)" in warning
+    )
+    assert "whose number is below" in warning
+
+
+def test_who_writes_elsewhere_or_only_reads_is_not_waited_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("source_timescaledb.airbyte.opening.WRITERS_SECONDS", 1e9)
+    make(database, "hypertable")
+    database.execute("CREATE TABLE elsewhere (LIKE metrics)")
+    with under_way(database, "elsewhere", 2) as writer:
+        writer.execute("SELECT * FROM metrics")
+
+        assert numbers(sync(database)) == {1}
