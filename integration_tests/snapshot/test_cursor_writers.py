@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -17,6 +19,9 @@ WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND query LIKE '%virtualtransaction%' AND pid <> pg_backend_pid()
 """
+
+WRITERS = 6
+SYNCS = 8
 
 MAKE = {
     "hypertable": "SELECT create_hypertable('metrics', 'time')",
@@ -70,6 +75,36 @@ def test_a_row_that_was_being_written_below_the_highest_value_is_waited_for(
 
     assert numbers(first) == {1, 2, 3}
     assert numbers(sync(database, first)) == set()
+
+
+@pytest.mark.any_server
+def test_rows_of_many_writers_at_once_come_once_and_none_is_passed_over(database: Database) -> None:
+    make(database, "hypertable")
+    database.execute("CREATE SEQUENCE numbers START 2")
+    ended = threading.Event()
+
+    def write(seed: int) -> None:
+        pauses = random.Random(seed)
+        with closing(database.connect()) as writer:
+            while not ended.wait(pauses.uniform(0, 0.01)):
+                writer.execute(
+                    "INSERT INTO metrics SELECT now(), nextval('numbers') FROM generate_series(1, 3)"
+                )
+                ended.wait(pauses.uniform(0, 0.3))
+                writer.commit()
+
+    syncs: list[Ended] = []
+    with ThreadPoolExecutor(WRITERS) as threads:
+        writing = [threads.submit(write, seed) for seed in range(WRITERS)]
+        while len(syncs) < SYNCS:
+            syncs.append(sync(database, syncs[-1] if syncs else None))
+        ended.set()
+        for one in writing:
+            one.result()
+    syncs.append(sync(database, syncs[-1]))
+
+    told = sorted(row["number"] for one in syncs for row in one.rows("metrics"))
+    assert told == [number for (number,) in database.rows("SELECT number FROM metrics ORDER BY 1")]
 
 
 def test_a_writer_that_does_not_end_is_told_of_and_not_waited_for_any_longer(
