@@ -40,7 +40,9 @@ from source_timescaledb.state.model import (
 
 WRITERS_SECONDS: Final = 10.0
 """How long a cursor waits for those who are writing."""
-WRITERS_POLL_SECONDS: Final = 0.05
+FIRST_LOOK_SECONDS: Final = 0.05
+"""Before looking for them again; twice as long each time, because a busy server has many locks to show. So they are waited
+for no longer than twice as long as they take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,10 @@ def _await_writers(session: Session, request: StreamRequest) -> None:
             f"Looking who writes to {request.name}",
         )
 
-    under_way, give_up = writing(), session.clock() + WRITERS_SECONDS
+    under_way, pause, give_up = writing(), FIRST_LOOK_SECONDS, session.clock() + WRITERS_SECONDS
     while under_way and session.clock() < give_up:
-        session.pause(WRITERS_POLL_SECONDS)
-        under_way &= writing()
+        session.pause(min(pause, max(0.0, give_up - session.clock())))
+        under_way, pause = under_way & writing(), pause * 2
     if under_way:
         session.logger.warning(
             "Transactions that write to %s were waited for and are still open (%d of them): rows of theirs whose %s is "
