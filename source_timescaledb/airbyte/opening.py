@@ -41,8 +41,7 @@ from source_timescaledb.state.model import (
 WRITERS_SECONDS: Final = 10.0
 """How long a cursor waits for those who are writing."""
 FIRST_LOOK_SECONDS: Final = 0.05
-"""Before looking for them again; twice as long each time, because a busy server has many locks to show. So they are waited
-for no longer than twice as long as they take."""
+"""Before looking for them again; twice as long each time, because a busy server has many locks to show."""
 
 
 @dataclass(frozen=True, slots=True)
