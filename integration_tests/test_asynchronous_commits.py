@@ -100,15 +100,26 @@ def crash(server: Server, database: Database) -> None:
 
 
 def walwriter(server: Server) -> int:
-    with server.connect() as connection:
-        row = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
-        ).fetchone()
-    assert row is not None
-    pid: int = row[0]
+    (pid, _) = _of_the_walwriter(server)
     return pid
 
 
 def suspend_the_walwriter(server: Server) -> None:
-    """From now on the log is flushed by those alone who wait for it."""
-    server.signal_backend(walwriter(server), signal.SIGSTOP)
+    """From now on the log is flushed by those alone who wait for it. In its sleep: else it might hold a lock for ever."""
+    asleep = False
+    while not asleep:
+        server.signal_backend(walwriter(server), signal.SIGSTOP)
+        pid, asleep = _of_the_walwriter(server)
+        if not asleep:
+            server.signal_backend(pid, signal.SIGCONT)
+
+
+def _of_the_walwriter(server: Server) -> tuple[int, bool]:
+    """Its process, and whether it has nothing to do."""
+    with server.connect() as connection:
+        row = connection.execute(
+            "SELECT pid, wait_event IN ('WalWriterMain', 'WalwriterMain') FROM pg_stat_activity"
+            " WHERE backend_type = 'walwriter'"
+        ).fetchone()
+    assert row is not None
+    return row[0], bool(row[1])
