@@ -93,14 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     So a worker makes what a module shares once, and changes from one server to the next once. It is xdist's own hook that
     looks for these marks, and it would come first.
     """
-    slow: set[str] = set()
-    for item in items:
-        group = group_of(item)
+    groups = {item: group_of(item) for item in items}
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-        if item.get_closest_marker("slow"):
-            slow.add(group)
+    slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
     # slow ones first, so that no worker is left alone with one
-    items.sort(key=lambda item: group_of(item) not in slow)
+    items.sort(key=lambda item: groups[item] not in slow)
 
 
 def pytest_collection_finish() -> None:

@@ -8,6 +8,7 @@ had. A slice, or a cursor, that has seen the first must not make the second one 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,71 +25,76 @@ DAYS = 200
 LAST = "2024-07-18 12:00+00"
 
 
-def test_what_a_crash_takes_back_is_not_told_and_what_takes_its_place_is(root: Root) -> None:
-    with Server(root, fsync=True, settings={"autovacuum": "off"}) as server, server.database() as database:
-        make_tables(database)
-        fill(database, days=DAYS, rows=DAYS)
-        followed = Followed(database, f"slot_{database.name}", settings={"parallel_chunks": 1})
-        followed.publish("metrics")
-
-        def commit_what_stays_in_memory() -> None:
-            suspend_the_walwriter(server)
-            database.execute("SET synchronous_commit = off")
-            database.execute("INSERT INTO metrics VALUES (%s, 100, 1, 'in memory only')", [LAST])
-
-        def lose_it() -> None:
-            crash(server, database)
-            database.execute("INSERT INTO metrics VALUES (%s, 101, 1, 'in its place')", [LAST])
-
-        told = followed.sync(
-            "metrics", acts={("RECORD", 1): commit_what_stays_in_memory, ("RECORD", DAYS + 1): lose_it}
-        )
-
-        assert told.failure is None
-        assert "in its place" in {row["note"] for row in told.rows("metrics")}
-        followed.mirrors("metrics")
+@pytest.fixture
+def server(root: Root) -> Iterator[Server]:
+    """A server that waits for the disk where it is asked to; `database` is one of its own."""
+    with Server(root, fsync=True, settings={"autovacuum": "off"}) as own:
+        yield own
 
 
-def test_a_cursor_stands_at_no_value_that_a_crash_takes_back(root: Root) -> None:
-    with Server(root, fsync=True, settings={"autovacuum": "off"}) as server, server.database() as database:
-        database.execute("CREATE TABLE parts (number int NOT NULL, note text)")
-        database.execute("INSERT INTO parts SELECT i, 'before' FROM generate_series(1, 10) i")
-        database.grant_select("parts")
-        source = InProcess(database.config())
-        catalog = source.catalog("incremental", parts="number")
-        suspend_the_walwriter(server)
-        database.execute("SET synchronous_commit = off")
-        database.execute("INSERT INTO parts VALUES (11, 'at first in memory only')")
+def test_what_a_crash_takes_back_is_not_told_and_what_takes_its_place_is(
+    server: Server, database: Database
+) -> None:
+    make_tables(database)
+    fill(database, days=DAYS, rows=DAYS)
+    followed = Followed(database, f"slot_{database.name}", settings={"parallel_chunks": 1})
+    followed.publish("metrics")
 
-        first = source.read(catalog)
+    def commit() -> None:
+        commit_in_memory(server, database, f"INSERT INTO metrics VALUES ('{LAST}', 100, 1, 'in memory only')")
+
+    def lose_it() -> None:
         crash(server, database)
-        database.execute("INSERT INTO parts VALUES (11, 'with the same number')")
-        second = source.read(catalog, first.state())
+        database.execute("INSERT INTO metrics VALUES (%s, 101, 1, 'in its place')", [LAST])
 
-        assert (first.failure, second.failure) == (None, None)
-        told = {row["note"] for row in (*first.rows("parts"), *second.rows("parts"))}
-        assert told == {note for (note,) in database.rows("SELECT note FROM parts")}
+    told = followed.sync("metrics", acts={("RECORD", 1): commit, ("RECORD", DAYS + 1): lose_it})
+
+    assert told.failure is None
+    assert "in its place" in {row["note"] for row in told.rows("metrics")}
+    followed.mirrors("metrics")
 
 
-def test_a_cursor_asks_no_more_of_a_role_than_it_may(root: Root) -> None:
-    with Server(root, fsync=True, settings={"autovacuum": "off"}) as server, server.database() as database:
-        database.execute("CREATE TABLE parts (number int NOT NULL)")
-        database.grant_select("parts")
-        for (function,) in database.rows(
-            "SELECT oid::regprocedure::text FROM pg_proc WHERE proname = 'pg_logical_emit_message'"
-        ):
-            database.as_superuser().execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC".encode())
-        source = InProcess(database.config())
-        catalog = source.catalog("incremental", parts="number")
-        suspend_the_walwriter(server)
-        database.execute("SET synchronous_commit = off")
-        database.execute("INSERT INTO parts VALUES (1)")
+def test_a_cursor_stands_at_no_value_that_a_crash_takes_back(server: Server, database: Database) -> None:
+    database.execute("CREATE TABLE parts (number int NOT NULL, note text)")
+    database.execute("INSERT INTO parts SELECT i, 'before' FROM generate_series(1, 10) i")
+    database.grant_select("parts")
+    source = InProcess(database.config())
+    catalog = source.catalog("incremental", parts="number")
+    commit_in_memory(server, database, "INSERT INTO parts VALUES (11, 'at first in memory only')")
 
-        read = source.read(catalog)
-        server.signal_backend(walwriter(server), signal.SIGCONT)  # or the database is never dropped
+    first = source.read(catalog)
+    crash(server, database)
+    database.execute("INSERT INTO parts VALUES (11, 'with the same number')")
+    second = source.read(catalog, first.state())
 
-        assert read.failure is None
-        assert read.rows("parts") == [{"number": 1}]
+    assert (first.failure, second.failure) == (None, None)
+    told = {row["note"] for row in (*first.rows("parts"), *second.rows("parts"))}
+    assert told == {note for (note,) in database.rows("SELECT note FROM parts")}
+
+
+def test_a_cursor_asks_no_more_of_a_role_than_it_may(server: Server, database: Database) -> None:
+    database.execute("CREATE TABLE parts (number int NOT NULL)")
+    database.grant_select("parts")
+    for (function,) in database.rows(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE proname = 'pg_logical_emit_message'"
+    ):
+        database.as_superuser().execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC".encode())
+    source = InProcess(database.config())
+    catalog = source.catalog("incremental", parts="number")
+    commit_in_memory(server, database, "INSERT INTO parts VALUES (1)")
+
+    read = source.read(catalog)
+    server.signal_backend(walwriter(server), signal.SIGCONT)  # or the database is never dropped
+
+    assert read.failure is None
+    assert read.rows("parts") == [{"number": 1}]
+
+
+def commit_in_memory(server: Server, database: Database, statement: str) -> None:
+    """Commit what is in the log, and not on disk until somebody waits for that."""
+    suspend_the_walwriter(server)
+    database.execute("SET synchronous_commit = off")
+    database.execute(statement.encode())
 
 
 def crash(server: Server, database: Database) -> None:

@@ -47,19 +47,19 @@ class Folder:
             memory: our folder in memory, if it is to lie there and not in the root.
         """
         parent = memory or root.path / "srv"
-        self.path = parent / f"run-{secrets.token_hex(4)}"
-        self.place = in_memory(self.path) if memory else in_root(root, self.path)
-        self._lock_path = self.path.with_suffix(".lock")
+        path = parent / f"run-{secrets.token_hex(4)}"
+        self.place = in_memory(path) if memory else in_root(root, path)
+        self._lock_path = path.with_suffix(".lock")
         with locked(parent / "folders.lock"):
             remove_remains(parent)
             self._lock: IO[str] = self._lock_path.open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.path.mkdir(mode=0o700)
-        give(self.path)
+        path.mkdir(mode=0o700)
+        give(path)
 
     def remove(self) -> None:
         """Remove the folder and let go of it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self.place.path, ignore_errors=True)
         self._lock_path.unlink(missing_ok=True)
         self._lock.close()
 

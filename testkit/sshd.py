@@ -33,6 +33,7 @@ from testkit.datadir import Folder, give
 from testkit.debian import lay_out, packages, sentence
 from testkit.errors import KitError
 from testkit.keeper import ACCOUNT, Keeper, inside
+from testkit.places import Place
 from testkit.postmaster import HOST, POLL_SECONDS, free_port
 from testkit.roots import cache_folder, locked
 
@@ -235,10 +236,14 @@ class SshServer:
             self._folder = None
 
     @property
-    def _path(self) -> Path:
+    def _place(self) -> Place:
         if self._folder is None:
             raise KitError("sshd was not started")
-        return self._folder.path
+        return self._folder.place
+
+    @property
+    def _path(self) -> Path:
+        return self._place.path
 
     def _write_keys(self) -> None:
         encryption = serialization.NoEncryption()
@@ -252,8 +257,7 @@ class SshServer:
             give(path)
 
     def _starts(self, port: int) -> bool:
-        assert self._folder is not None
-        inside_root = self._folder.place.inside
+        inside_root = self._place.inside
         lines = [
             *self._options, f"ListenAddress {HOST}", f"Port {port}", f"HostKey {inside_root}/host_key",
             f"AuthorizedKeysFile {inside_root}/authorized", "StrictModes no", "UsePAM no", "PidFile none",
