@@ -2,8 +2,9 @@
 
 For reading by a cursor. A transaction under way may hold rows below the highest value that can be seen (a row's number is
 drawn, or its time noted, when it is written, and it is seen when its transaction ends), and a cursor that has moved on
-passes them over. So it waits for those who were writing when it noted the highest value. Whoever begins later writes
-higher values, where values grow with time at all.
+passes them over. So it waits for those who were writing when it noted the highest value. Whoever begins to write later
+has higher values, where they are drawn in the order of writing: not from a sequence whose sessions keep some for later
+(CACHE), nor from `now()`, the start of a transaction, where that began before and wrote after.
 
 Every role may see locks (view-pg-locks in PostgreSQL's manual). INSERT, UPDATE, DELETE and COPY take ROW EXCLUSIVE on
 the table that they name, of a hypertable on that and not on the chunk alone. So only those are waited for who matter:
