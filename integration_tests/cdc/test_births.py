@@ -97,3 +97,24 @@ def test_a_chunk_joins_the_load_although_what_listens_for_it_is_killed(loading: 
         terminate(loading.database)
 
     assert_joined(loading, load(loading, act))
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_sync_ends_although_chunks_are_born_faster_than_they_are_read(followed: Followed) -> None:
+    fill(followed.database, days=3)
+    followed.publish("metrics", "events")
+    born = 0
+
+    def act() -> None:
+        nonlocal born
+        for _ in range(3):
+            bear(followed)
+            born += 1
+
+    ended = followed.sync("metrics", "events", acts={("STATE", n): act for n in range(2, 300)})
+
+    assert ended.failure is None, ended.errors
+    assert 0 < born < 150
+    assert "Chunks are born faster than they are read" in "".join(ended.logged)
+    followed.sync("metrics", "events")
+    followed.mirrors("metrics", "events")

@@ -2,7 +2,7 @@
 
     position ──> STATE ──> drain ──> chunks born? ──> slices for a while ──> fence ──> drain ──> STATE ──┐
                              ^                                                                            │
-                             └──────────────── until nothing is left to read: STATE, COMPLETE <───────────┘
+                             └──────────── until nothing is left to read (`goal`): STATE, COMPLETE <──────┘
 
 The position is told in a STATE before any row, so the next process finds where to begin whatever happens to this one.
 The first drain catches up with the log and proves that the slot can be decoded. After it each round reads slices for some
@@ -32,6 +32,7 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
 from source_timescaledb.airbyte.auditing import Audit
 from source_timescaledb.airbyte.catalog import StreamRequest
+from source_timescaledb.airbyte.goal import Goal
 from source_timescaledb.airbyte.ground import Ground
 from source_timescaledb.airbyte.lag import Lag
 from source_timescaledb.airbyte.messages import (
@@ -75,9 +76,6 @@ from source_timescaledb.state.model import LogPosition
 
 ROUND_SECONDS: Final = 5.0
 STATE_SECONDS: Final = 1.0
-MOST_ENDS: Final = 3
-"""How often all is read before chunks born since are left to the next sync; where one is born in each round, as among
-many hypertables while writers hold up the barrier, there is no last one."""
 LAST_SECONDS: Final = 5.0
 """How long a sync that is told to stop may take to get to where nothing is half told."""
 MOST_RECONNECTIONS: Final = 8
@@ -173,14 +171,16 @@ class Following:
         self._connect(start)
         yield from self._tell(open_=True)
         yield from self._drain()
-        ends = 0
-        while ends < MOST_ENDS and self._welcome() and not self._is_late():
+        goal = Goal(self._streams)
+        while self._welcome() and not self._is_late() and not goal.reached():
             yield from self._read_slices()
             yield from self._drain()
-            if any(stream.readable for stream in self._streams):
+            if self._is_readable:
                 yield from self._tell(open_=True)
-            else:
-                ends += 1
+        if goal.left:
+            self._session.logger.info(
+                "Chunks are born faster than they are read: %d are left to the next sync.", goal.left
+            )
         yield from read_tiered(self._session, self._streams, self._drain, self._read_stream)
         audit = Audit(self._session, self._streams, self._drain, self._read_stream, self._ground.barrier)
         yield from audit.messages()
@@ -287,6 +287,10 @@ class Following:
             self._ground.publish_chunks()
             self._ground.barrier()
         self._session.sightings.date_listed(Moment(self._clock.value, self._utc_now()))
+        return self._is_readable
+
+    @property
+    def _is_readable(self) -> bool:
         return any(stream.readable for stream in self._streams)
 
     def _is_late(self) -> bool:
@@ -307,7 +311,8 @@ class Following:
         end = session.clock() + seconds
         born = session.births(stream.opening.plan for stream in self._streams)
         session.settle_replica()
-        for stream in [one for one in self._streams if one.readable]:
+        readable = [one for one in self._streams if one.readable]
+        for stream in sorted(readable, key=lambda one: not one.owes):
             yield from self._read_stream(stream, lambda: born() or session.clock() >= end)
             if session.stop.is_set() or born() or session.clock() >= end:
                 break

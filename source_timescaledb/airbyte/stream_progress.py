@@ -47,6 +47,7 @@ class StreamProgress:
         self.amending = False
         """Whether rows that an audit found were told before what it found was adopted: no state counts them yet."""
         self.unreported = 0
+        self._goal = 0
         self.counters = followed.counters
         self.estimates = Estimates(request.name, opening.plan, opening.statistics, self.counters, clock)
 
@@ -59,6 +60,19 @@ class StreamProgress:
     def readable(self) -> bool:
         """Whether something is left to read, and can be."""
         return self.failed is None and not self.followed.coverage.complete
+
+    @property
+    def owes(self) -> bool:
+        """Whether it is readable, and has yet to reach its goal; what has no chunks has until all of it is read."""
+        chunked = isinstance(self.opening.plan, ChunkPlan)
+        return self.readable and (not chunked or self.counters.chunks < self._goal)
+
+    def set_goal(self) -> int:
+        """Make all that is left its goal; how many chunks that is."""
+        plan = self.opening.plan
+        left = plan.chunks_left if self.readable and isinstance(plan, ChunkPlan) else 0
+        self._goal = self.counters.chunks + left
+        return left
 
     def count(self, rows: int, size: int) -> Iterator[AirbyteMessage]:
         """So many records, of so many bytes, were told."""
