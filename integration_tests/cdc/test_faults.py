@@ -8,15 +8,18 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from airbyte_cdk.models import AirbyteMessage
 
 from integration_tests.cdc.conftest import Followed, fill, make_tables
 from integration_tests.cdc.impatient import run_that_gives_silence_up_soon
 from integration_tests.cdc.scenes import until
+from source_timescaledb.airbyte.sink import ObjectSink
+from source_timescaledb.errors import UnavailableError
 from source_timescaledb.lsn import Lsn
 from testkit.connector import Connector
 from testkit.protocol import Json, Output
@@ -113,6 +116,23 @@ def test_fault_08_a_terminated_walsender_is_replaced_from_the_last_commit_and_co
     assert reconnections(ended)
     assert confirmed(synced) == before
     assert repeated(ended) <= 100
+    synced.mirrors(*TABLES)
+
+
+def test_a_destination_that_does_not_take_changes_is_not_taken_for_a_log_that_is_lost(
+    synced: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(synced)
+
+    def refuse(*_: object) -> Iterator[AirbyteMessage]:
+        raise UnavailableError("Nobody takes it.")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(ObjectSink, "write_in_order", refuse)
+        ended = synced.sync(*TABLES)
+
+    assert ended.failure is not None
+    assert synced.sync(*TABLES).rows("metrics")
     synced.mirrors(*TABLES)
 
 

@@ -10,7 +10,6 @@ seconds, lets those in flight finish, writes a fence into the log and drains to 
 (`cdc.coverage`), and a STATE may say so. A STATE in the middle of a drain is right only while nothing read is unsettled.
 
 Silence ends nothing and nothing ends by a timeout: the fence does, and it always comes. The log stays open throughout.
-When its connection is lost, a new one begins where the last commit ended.
 
 A sync that is told to stop takes no more slices. It goes on to where nothing is half told: past the fence if slices were
 read, else to the end of the transaction. There a STATE can say all that was told, and it is as closed as that of a
@@ -202,7 +201,6 @@ class Following:
         followed = [stream.followed for stream in self._streams]
         catalog = LiveCatalog(session.ask, followed, session.extension)
         currency = session.ask(read_currency, "Asking for the currency")
-
         router = Router(
             catalog,
             tuple(followed),
@@ -229,11 +227,18 @@ class Following:
         self._heed_stop()
         fence = secrets.token_hex(8)
         self._ground.fence(fence)
+        for batch in self._batches(changes, fence.encode()):
+            yield from self._emit(batch)
+        for stream in self._streams:
+            stream.followed.coverage.settle()
+        self._heed_stop()
+
+    def _batches(self, changes: Changes, fence: bytes) -> Iterator[Batch]:
+        """Everything up to a fence; a log that is lost is opened again where the last commit ended."""
         failures, reached = 0, changes.position
         while True:
             try:
-                for batch in changes.until(fence.encode()):
-                    yield from self._emit(batch)
+                yield from changes.until(fence)
                 break
             except TransientError as error:
                 failures = failures + 1 if changes.position == reached else 1
@@ -243,9 +248,6 @@ class Following:
                 self._session.counters.reconnections += 1
                 self._session.logger.warning("%s Following goes on from %s.", error.message, reached)
                 changes.reconnect(self._ground.open_log(reached))
-        for stream in self._streams:
-            stream.followed.coverage.settle()
-        self._heed_stop()
 
     def _emit(self, batch: Batch) -> Emission:
         assert self._changes is not None
@@ -311,8 +313,7 @@ class Following:
         end = session.clock() + seconds
         born = session.births(stream.opening.plan for stream in self._streams)
         session.settle_replica()
-        readable = [one for one in self._streams if one.readable]
-        for stream in sorted(readable, key=lambda one: not one.owes):
+        for stream in sorted((one for one in self._streams if one.readable), key=lambda one: not one.owes):
             yield from self._read_stream(stream, lambda: born() or session.clock() >= end)
             if session.stop.is_set() or born() or session.clock() >= end:
                 break

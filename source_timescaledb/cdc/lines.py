@@ -99,8 +99,8 @@ class Lines:
         return batch
 
     def _fill(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        found = self._lookup([one.wanted for one in waiting])
+        found = self._lookup([one.wanted for one in self._waiting])
+        waiting, self._waiting = self._waiting, []  # only now: whoever goes on after a failure asks again
         for one, values in zip(waiting, found, strict=True):
             row, missing = filled(one.wanted, values)
             route = one.wanted.route

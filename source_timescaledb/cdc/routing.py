@@ -118,13 +118,14 @@ class Router:
         self._routes.clear()
 
     def _owner(self, relation: messages.Relation, xid: int) -> Owner | None:
-        known = self._owners.get(relation.oid) or self.catalog.owner(relation.oid)
-        if known is not None:
-            self._owners[relation.oid] = known
-            return known
-        if self.catalog.exists(relation.oid, xid):
-            return None
-        return self._owner_of_the_gone(relation)
+        owner = self._owners.get(relation.oid) or self.catalog.owner(relation.oid)
+        if owner is None:
+            if not self.catalog.exists(relation.oid, xid):
+                return self._owner_of_the_gone(relation)
+            owner = self.catalog.owner(relation.oid)  # the transaction that made it may be visible only now
+        if owner is not None:
+            self._owners[relation.oid] = owner
+        return owner
 
     def _owner_of_the_gone(self, relation: messages.Relation) -> Owner | None:
         """Whose a relation was that has been dropped since."""

@@ -19,6 +19,7 @@ from source_timescaledb.cdc.lines import Batch
 from source_timescaledb.cdc.route import Owner
 from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.unsent import Wanted
+from source_timescaledb.errors import UnavailableError
 from source_timescaledb.hypertables.model import (
     Column,
     Dimension,
@@ -101,13 +102,17 @@ class MemoryCatalog:
     existing: set[int] = field(default_factory=set)
     prefix: tuple[str, str] | None = None
     today: tuple[Attribute, ...] = (Attribute("id"), Attribute("note"))
+    late: dict[int, Owner] = field(default_factory=dict)
+    """Owners of relations whose transaction is visible only once that was waited for."""
     asked: list[tuple[Key, ...]] = field(default_factory=list)
     """The keys of each question about positions."""
 
     def owner(self, oid: int) -> Owner | None:
         return self.owners.get(oid)
 
-    def exists(self, oid: int, xid: int) -> bool:  # noqa: ARG002 - all is visible here
+    def exists(self, oid: int, xid: int) -> bool:  # noqa: ARG002 - which of them is waited for, `late` says
+        if oid in self.late:
+            self.owners[oid] = self.late.pop(oid)
         return oid in self.existing or oid in self.owners
 
     def chunk_prefix(self, stream: FollowedStream) -> tuple[str, str] | None:  # noqa: ARG002 - there is one
@@ -139,6 +144,8 @@ class Feed:
         self.ignored: list[str] = []
         self.wanted: list[Wanted] = []
         self.found: dict[int, bytes | None] | None = {1: b"looked up"}
+        self.unreachable = False
+        """Whether no value can be looked up for the moment."""
         self.router = Router(
             self.catalog,
             streams,
@@ -159,6 +166,8 @@ class Feed:
         return self._queue.pop(0) if self._queue else []
 
     def _look_up(self, wanted: Sequence[Wanted]) -> Sequence[Mapping[int, bytes | None] | None]:
+        if self.unreachable:
+            raise UnavailableError("Nobody there.")
         self.wanted += wanted
         return [self.found] * len(wanted)
 

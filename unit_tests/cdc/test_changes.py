@@ -10,7 +10,7 @@ from source_timescaledb.cdc.coverage import Coverage, Skipped
 from source_timescaledb.cdc.followed import FollowedStream
 from source_timescaledb.cdc.route import Owner
 from source_timescaledb.cdc.transaction import MisplacedMessage
-from source_timescaledb.errors import ConfigurationError, DefectError
+from source_timescaledb.errors import ConfigurationError, DefectError, UnavailableError
 from source_timescaledb.hypertables.model import OPEN_BELOW, Chunk, ChunkStatus, QualifiedName, Span
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.pgoutput.messages import (
@@ -92,6 +92,18 @@ def test_a_value_that_was_not_sent_is_looked_up_and_the_order_is_kept() -> None:
 
     assert told(feed) == [(1, "first", True), (2, "looked up", True), (3, "third", True)]
     assert [one.positions for one in feed.wanted] == [[1]]
+
+
+def test_a_value_that_cannot_be_looked_up_for_a_while_is_told_by_whoever_goes_on() -> None:
+    feed = Feed(stream_of())
+    feed.unreachable = True
+    feed.transaction(described(), Insert(TABLE_OID, (b"1", b"first")), updated((b"2", UNCHANGED)))
+    with pytest.raises(UnavailableError):
+        feed.records()
+    feed.unreachable = False
+    feed.changes.reconnect(feed)
+
+    assert told(feed) == [(1, "first", True), (2, "looked up", True)]
 
 
 def test_a_value_of_a_row_that_is_gone_is_null_with_a_note() -> None:

@@ -63,6 +63,15 @@ def test_a_relation_that_exists_and_is_not_followed_is_passed_over() -> None:
     assert feed.ignored == []
 
 
+def test_a_chunk_that_is_decoded_before_its_birth_is_visible_has_an_owner_once_it_is() -> None:
+    stream = stream_of("metrics", chunked=True)
+    feed = Feed(stream, catalog=MemoryCatalog(late={7: Owner(stream, 4)}))
+    feed.transaction(described(7, "_hyper_1_4_chunk", schema=INTERNAL), Insert(7, (b"1", b"a")))
+    feed.transaction(Insert(7, (b"2", b"b")))
+
+    assert [record["data"]["id"] for record in feed.records()] == [1, 2]
+
+
 def test_a_chunk_that_was_known_is_known_after_it_is_dropped() -> None:
     stream = stream_of("metrics", chunked=True)
     catalog = MemoryCatalog({7: Owner(stream, 4)})
