@@ -132,7 +132,13 @@ def open_streams(
             request.relation,
             tuple(types[name] for name in request.columns),
             request.metadata,
-            Coverage(opening.plan, skipped, exposed=exposed and bool(request.relation.key)),
+            Coverage(
+                opening.plan,
+                skipped,
+                exposed=exposed,
+                keyed=bool(request.relation.key),
+                complete=known is not None and known.complete and known.relation == request.relation.oid,
+            ),
             _ledger(request, known) if request.name in compressing else None,
             counters=session.counters.stream(request.name),
         )
@@ -173,6 +179,7 @@ def tell_displaced(session: Session, stream: StreamProgress) -> None:
     plan = stream.opening.plan
     if not isinstance(plan, ChunkPlan) or not plan.displacing:
         return
+    stream.followed.coverage.expose()
     chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in plan.displacing)
     plan.displacing.clear()
     sentence = (

@@ -19,7 +19,8 @@ A chunk may have rows that another one had when it was last listed (`merge_chunk
 judged by its time and not by the chunk that the log names: by whatever slice of the same space its time lies in.
 
 A chunk that was dropped before it was read will never be. Where the stream is new, its rows were gone before the stream
-began, and none of its changes is told; where the stream was followed before, they are its history, and all are.
+began, and none of its changes is told; where the stream was followed before, they are its history, and all are. But it
+may have been merged and not dropped, which the log does not tell apart: rows at a time that is left to read are not told.
 
 A stream with a key is exposed while its state was left open: a killed process may have printed rows after its last STATE,
 of slices that are unread for this one. What has become of those rows has to be told. That one is gone, only the log says;
@@ -164,13 +165,25 @@ class WholeJudge:
 class Coverage:
     """What of one stream is read. `plan` is None where nothing is left to read and nothing ever will be."""
 
-    def __init__(self, plan: Plan | None, skipped: Skipped, *, exposed: bool) -> None:
-        """`exposed`: a state was left open and the stream has a key, so all removals are news until it is read."""
+    def __init__(
+        self,
+        plan: Plan | None,
+        skipped: Skipped,
+        *,
+        exposed: bool,
+        keyed: bool = True,
+        complete: bool = False,
+    ) -> None:
+        """`exposed`: a state was left open, so where the stream is `keyed`, all removals are news until it is read.
+
+        `complete`: the stream had been read to its end before, if only because nothing was there.
+        """
         self.plan = plan
         self.skipped = skipped
-        self.exposed = exposed
+        self.exposed = exposed and keyed
+        self._keyed = keyed
         self._fresh: list[tuple[Slice, Snapshot]] = []
-        self._new = isinstance(plan, ChunkPlan) and not _begun(plan)
+        self._new = isinstance(plan, ChunkPlan) and not complete and not _begun(plan)
         self._touched: set[int] = set()
         """The chunks of which this process has read something."""
         self._judges: dict[tuple[str, bool], tuple[list[Span], Verdict | ChunkJudge]] = {}
@@ -187,6 +200,11 @@ class Coverage:
     def fresh(self) -> bool:
         """Whether something was read since the last drain, so that no state can say where it stands."""
         return bool(self._fresh)
+
+    def expose(self) -> None:
+        """Rows that are unread were told before, in another chunk: what becomes of them has to be told."""
+        self.exposed = self._keyed
+        self._judges.clear()
 
     def add(self, slice_: Slice, snapshot: str) -> None:
         """Note a slice that was read and confirmed; one of a chunk that is gone has no snapshot."""
@@ -219,7 +237,7 @@ class Coverage:
         return _judge(fresh, self.plan.unread(chunk_id), self.skipped)
 
     def _of_space(self, plan: ChunkPlan, space: str, *, gone: bool) -> Verdict | ChunkJudge:
-        """What is in no chunk that was listed will be read where it is; of one that is gone, it is history."""
+        """What is in no chunk that was listed will be read where it is; of one that is gone, it may be history."""
         left = plan.unconfirmed(space)
         made_for, judge = self._judges.get((space, gone), (None, Verdict.NEWS))
         if made_for is not left:
@@ -228,7 +246,7 @@ class Coverage:
                 for one, snapshot in self._fresh_slices
                 if plan.space(one.chunk.id) == space
             ]
-            unread = left if gone else [*left, *plan.unlisted(space)]
+            unread = left if gone and not self._new else [*left, *plan.unlisted(space)]
             judge = _judge(fresh, unread, self.skipped)
             self._judges[space, gone] = left, judge
         return judge
@@ -241,7 +259,9 @@ class Coverage:
         return ((one, snapshot) for one, snapshot in self._fresh if isinstance(one, ChunkSlice))
 
     def of_dropped_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
-        """The same for a chunk that was dropped before the stream told of it."""
+        """The same for a chunk that was dropped, or merged into another, before the stream told of it."""
+        if isinstance(self.plan, ChunkPlan) and self.plan.space(chunk_id) == "":
+            return self._of_space(self.plan, "", gone=True)
         if self._new and chunk_id not in self._touched:
             return Verdict.UNREAD
         if isinstance(self.plan, ChunkPlan) and chunk_id > self.plan.last_chunk:
@@ -252,6 +272,8 @@ class Coverage:
         """Whether something of a chunk was read in a snapshot that does not see a transaction, or may have been."""
         if self.exposed:
             return True
+        if self._new and chunk_id not in self._touched:
+            return False
         fresh = [snapshot for slice_, snapshot in self._fresh_slices if slice_.chunk.id == chunk_id]
         if chunk_id in self._settled or not all(snapshot.sees(xid) for snapshot in fresh):
             return True

@@ -104,7 +104,7 @@ class Seat:
 
 
 class Attempt:
-    """Reading one slice, as often as it takes; knows what the catalog says of its chunk by now."""
+    """Reading one slice, as often as it takes; `slice` has its chunk as the catalog has it by now."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Attempt:
         overflow: Callable[[HeldRows], None],
     ) -> None:
         self._orders = orders
-        self._slice = slice_
+        self.slice = slice_
         self._seat = seat
         self._counters = orders.counters
         self._clock = clock
@@ -130,11 +130,11 @@ class Attempt:
         except (SliceChanged, *MAY_BE_GONE) as event:
             if self._released:
                 raise self._torn() from None
-            if isinstance(event, SliceChanged) and not isinstance(self._slice, ChunkSlice):
+            if isinstance(event, SliceChanged) and not isinstance(self.slice, ChunkSlice):
                 raise _rewritten(self._orders.selection.relation.name) from None
-            if not isinstance(self._slice, ChunkSlice):
+            if not isinstance(self.slice, ChunkSlice):
                 raise
-            return self._look_again(connection, self._slice, event)
+            return self._look_again(connection, self.slice, event)
         except RowTooLarge as error:
             relation = self._orders.selection.relation
             raise ConfigurationError(
@@ -150,11 +150,11 @@ class Attempt:
             raise
 
     def _read_over(self, connection: Connection, deadline: float, rows_at_once: int) -> SliceRead:
-        query = self._orders.selection.slice_query(self._slice, self._orders.extension)
-        limits = Limits(deadline if self._slice.narrower_exists else None, rows_at_once)
+        query = self._orders.selection.slice_query(self.slice, self._orders.extension)
+        limits = Limits(deadline if self.slice.narrower_exists else None, rows_at_once)
         reader = SliceReader(connection, self._clock)
         with self._seat.watched(connection, limits.seconds):
-            release = self._release if isinstance(self._slice, (WholeSlice, TieredSlice)) else None
+            release = self._release if isinstance(self.slice, (WholeSlice, TieredSlice)) else None
             read = reader.read(query, self._orders.line_format(), limits, release)
         if read.snapshot and not self._orders.accepts(read.snapshot):
             read.rows.close()
@@ -177,7 +177,7 @@ class Attempt:
                 return SliceRead(HeldRows(self._orders.line_format()), 0.0, "")
             check_columns(connection, selection.relation, selection.columns)
         self._counters.changed += 1
-        self._slice = replace(slice_, chunk=chunk)
+        self.slice = replace(slice_, chunk=chunk)
         raise _contended(chunk, event)
 
     def _too_early(self) -> ConnectorError:

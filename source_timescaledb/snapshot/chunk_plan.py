@@ -18,43 +18,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from sys import intern
 from typing import Final
 
 from source_timescaledb.hypertables.model import EVERYTHING, Chunk, Hypertable, Span, TimeKind
 from source_timescaledb.hypertables.spans import common, subtract, subtract_all, unite
-from source_timescaledb.snapshot.pace import TARGET_BYTES, Pace
+from source_timescaledb.snapshot.chunk_task import ChunkTask
+from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import ChunkSlice, Slice
 from source_timescaledb.snapshot.territory import Territory, space_of
 from source_timescaledb.state.model import Bounds, ChunkProgress
 
 RUN_AHEAD: Final = 32
-_PAGE_BYTES: Final = 8192
-_JSON_PER_HEAP_BYTE: Final = 3
-"""Rendered lines are about three times the heap (measured: 378 bytes a line against 130 in the heap)."""
-
-
-@dataclass(slots=True)
-class _Task:
-    """One chunk's part of the plan."""
-
-    chunk: Chunk
-    span: Span
-    """The part of the chunk's range that this plan reads."""
-    todo: list[Span]
-    done: list[Span] = field(default_factory=list)
-    gone: list[Span] = field(default_factory=list)
-    """What of it could not be read, because the chunk is gone."""
-    out: int = 0
-    large: bool = False
-    """Whether a slice of it ran into a limit, whatever the statistics promise."""
-
-    @property
-    def finished(self) -> bool:
-        return not self.todo and not self.out
 
 
 class ChunkPlan:
@@ -94,8 +71,9 @@ class ChunkPlan:
         self._after = start.after
         self._late_after = start.late_after
         self.last_chunk = max([start.last_chunk, *(chunk.id for chunk in known)])
-        self._tasks: deque[_Task] = deque()
-        self._by_id: dict[int, _Task] = {}
+        self.chunks_left = 0
+        self._tasks: deque[ChunkTask] = deque()
+        self._by_id: dict[int, ChunkTask] = {}
         self._unconfirmed: dict[str, list[Span]] = {}
         self._unlisted: dict[str, list[Span]] = {}
         self._spaces: dict[int, str] = {}
@@ -142,12 +120,15 @@ class ChunkPlan:
         return None
 
     def confirm(self, slice_: Slice) -> bool:
-        """Count a range as finished; True if its chunk now is."""
+        """Count a range as finished, but for what its chunk has lost meanwhile; True if its chunk now is."""
         assert isinstance(slice_, ChunkSlice)
         task = self._by_id[slice_.chunk.id]
         task.out -= 1
         task.done = unite([*task.done, slice_.span])
+        for lost in subtract(slice_.span, [slice_.chunk.span]):
+            self._bereave(task, slice_.chunk, lost)
         finished = task.finished
+        self.chunks_left -= finished
         self._settle()
         return finished
 
@@ -161,8 +142,7 @@ class ChunkPlan:
 
     def vanish(self, slice_: ChunkSlice) -> bool:
         """Count a range as gone with its chunk, unless another chunk turns out to have it; True if that was the last."""
-        self._by_id[slice_.chunk.id].gone.append(slice_.span)
-        self._orphans.append((slice_.chunk, slice_.span))
+        self._bereave(self._by_id[slice_.chunk.id], slice_.chunk, slice_.span)
         return self.confirm(slice_)
 
     @property
@@ -242,15 +222,12 @@ class ChunkPlan:
         return not self._tasks
 
     @property
-    def chunks_left(self) -> int:
-        """How many chunks are not finished."""
-        return len(self._tasks)
-
-    @property
     def progress(self) -> ChunkProgress:
         """Where this plan stands."""
         ahead: dict[int, tuple[Bounds, ...]] = {
-            task.chunk.id: tuple(task.done) for task in islice(self._tasks, RUN_AHEAD) if task.done
+            task.chunk.id: tuple(done)
+            for task in islice(self._tasks, RUN_AHEAD)
+            if (done := subtract_all(task.done, task.gone))
         }
         return ChunkProgress(
             hypertable=self.hypertable.id,
@@ -264,7 +241,7 @@ class ChunkPlan:
             finished=self._territory.bounds,
         )
 
-    def _in(self, space: str) -> Iterator[_Task]:
+    def _in(self, space: str) -> Iterator[ChunkTask]:
         return (task for task in self._tasks if space_of(task.chunk) == space)
 
     def _note_spaces(self, chunks: Iterable[Chunk]) -> None:
@@ -281,6 +258,11 @@ class ChunkPlan:
             if grown:
                 self._reopen(chunk, grown)
 
+    def _bereave(self, task: ChunkTask, chunk: Chunk, span: Span) -> None:
+        """Note what could not be read of a chunk, which does not have it any more."""
+        task.gone.append(span)
+        self._orphans.append((chunk._replace(box=(span, *chunk.box[1:])), span))
+
     def _strange(self, chunk: Chunk) -> list[Span]:
         """What of a chunk's time no chunk had that was ever listed, where time alone can tell."""
         space = self.space(chunk.id)
@@ -296,9 +278,12 @@ class ChunkPlan:
             return
         task = self._by_id.get(chunk.id)
         if task is None:
-            task = self._by_id[chunk.id] = _Task(chunk, span, [], [span])
+            strange = common(span, self._territory.outside(chunk))
+            task = self._by_id[chunk.id] = ChunkTask(chunk, span, [], [span], strange)
             self._tasks.append(task)
+        self.chunks_left += task.finished
         added = subtract(span, [task.span])
+        task.gone = subtract_all([*task.gone, *added], left)
         task.chunk, task.span = chunk, span
         task.done = subtract_all([*task.done, *added], left)
         task.todo = unite([*task.todo, *left])
@@ -322,9 +307,10 @@ class ChunkPlan:
             done = [Span(*bounds) for bounds in finished.get(chunk.id, ())]
             todo = [] if span.empty else subtract(span, [*done, *self._covered])
             self._cover([span])
-            task = _Task(chunk, span, todo, done)
+            task = ChunkTask(chunk, span, todo, done)
             self._tasks.append(task)
             self._by_id[chunk.id] = task
+            self.chunks_left += not task.finished
 
     def _cover(self, spans: Iterable[Span]) -> None:
         """Note what of time belongs to a chunk already, where time alone tells rows apart."""
@@ -358,24 +344,15 @@ class ChunkPlan:
             return _position(chunk) < position
         return _position(chunk) > position
 
-    def _cut(self, task: _Task) -> Span:
+    def _cut(self, task: ChunkTask) -> Span:
         """Take the next slice's range out of what a chunk has left."""
         rest = task.todo[0]
-        width = None if _is_small(task) else self.pace.width
+        width = None if task.small else self.pace.width
         if width is None or not self._sliceable or not rest.bounded or width >= rest.upper - rest.lower:
             return task.todo.pop(0)
         cut = rest.lower + max(int(width), 1)
         task.todo[0] = Span(cut, rest.upper)
         return Span(rest.lower, cut)
-
-
-def _is_small(task: _Task) -> bool:
-    """Whether the whole chunk fits in one slice, as the server's statistics say and nothing has shown otherwise.
-
-    They count the heap's pages: values that compress well take little room there and much as JSON.
-    """
-    expected = task.chunk.pages * _PAGE_BYTES * _JSON_PER_HEAP_BYTE
-    return not task.large and 0 < expected < TARGET_BYTES and task.chunk.compressed is None
 
 
 def _has_taken_in(chunk: Chunk, other: Chunk) -> bool:

@@ -48,6 +48,7 @@ class FinishedSlice:
     """A slice whose rows are right and wait to be written."""
 
     slice: Slice
+    """With its chunk as it was when the rows were read: it may cover less than when the slice was cut."""
     rows: HeldRows
     snapshot: str
     """The snapshot it was read in, as `pg_current_snapshot()` writes it; empty where none was asked for, as always where
@@ -234,7 +235,7 @@ class Crew:
             self._give_back(slice_)
             self._stand_aside()
         else:
-            self._hand_over(slice_, read)
+            self._hand_over(attempt.slice, read)
 
     def _give_back(self, slice_: Slice) -> None:
         with self._turn:

@@ -137,7 +137,7 @@ def test_a_row_that_came_from_an_unread_chunk_by_a_merge_is_left_for_the_slice_t
     plan.vanish(gone)
     coverage.add(gone, "")
     assert not news(coverage.of_chunk(1), 15), "chunk 2 is known to be gone, and not yet where to"
-    assert coverage.of_dropped_chunk(2) is Verdict.UNREAD
+    assert not news(coverage.of_dropped_chunk(2), 15)
     plan.adopt([chunk(1, 0, 20), chunk(3, 20, 30)])
     assert not news(coverage.of_chunk(1), 15)
     assert news(coverage.of_chunk(1), 5)
@@ -195,8 +195,9 @@ def test_a_chunk_that_is_not_known_yet_is_unread() -> None:
 def test_a_dropped_chunk_that_a_new_stream_never_had_is_none_of_its_business() -> None:
     coverage = covering(plan_of(chunk(5, 0, 10)))
 
-    assert coverage.of_dropped_chunk(2) is Verdict.UNREAD
-    assert coverage.of_dropped_chunk(9) is Verdict.UNREAD
+    assert not news(coverage.of_dropped_chunk(2), 15)
+    assert not news(coverage.of_dropped_chunk(9), 15)
+    assert not coverage.has_read(2, 99), "so a TRUNCATE there took nothing that was told"
 
 
 def test_a_dropped_chunk_is_history_for_a_stream_that_was_followed_before() -> None:
@@ -205,6 +206,47 @@ def test_a_dropped_chunk_is_history_for_a_stream_that_was_followed_before() -> N
 
     assert coverage.of_dropped_chunk(2) is Verdict.NEWS
     assert coverage.of_dropped_chunk(9) is Verdict.NEWS
+
+
+def test_a_stream_that_had_nothing_to_read_was_followed_nevertheless() -> None:
+    progress = ChunkProgress(hypertable=1, through=0)
+    coverage = Coverage(plan_of(progress=progress), Skipped(), exposed=False, complete=True)
+
+    assert coverage.of_dropped_chunk(1) is Verdict.NEWS
+
+
+def test_rows_of_a_chunk_that_was_born_and_merged_between_two_syncs_are_left_to_the_chunk_that_has_them() -> (
+    None
+):
+    progress = ChunkProgress(hypertable=1, through=1, after=(0, 1), last_chunk=1, finished={"": ((0, 10),)})
+    coverage = Coverage(plan_of(chunk(1, 0, 20), progress=progress), Skipped(), exposed=False, complete=True)
+
+    assert not news(coverage.of_dropped_chunk(2), 15), "chunk 1 has it, where its DELETE is passed over, too"
+    assert not news(coverage.of_chunk(1), 15)
+    assert news(coverage.of_dropped_chunk(2), 25), "that was in a chunk that nobody has"
+
+
+def test_a_row_written_to_a_chunk_that_was_split_off_and_merged_again_is_told() -> None:
+    coverage = covering(plan_of(chunk(1, 0, 10)))
+    read(coverage)
+    coverage.settle()
+
+    assert news(coverage.of_dropped_chunk(2), 5)
+
+
+def test_a_stream_is_exposed_while_rows_that_were_told_before_are_unread_if_it_has_a_key() -> None:
+    for keyed in (True, False):
+        coverage = Coverage(plan_of(chunk(1, 0, 10)), Skipped(), exposed=False, keyed=keyed)
+        read(coverage)
+        coverage.settle()
+        plan = coverage.plan
+        assert isinstance(plan, ChunkPlan)
+        plan.extend([chunk(2, 5, 10)])
+        coverage.expose()
+        assert coverage.exposed == keyed
+        read(coverage)
+        coverage.settle()
+        assert not coverage.exposed
 
 
 def test_a_chunk_that_was_dropped_after_a_new_stream_read_it_is_history_too() -> None:
@@ -220,7 +262,7 @@ def test_of_an_exposed_stream_what_is_read_is_news_whatever_its_snapshot_saw_and
 ):
     coverage = covering(plan_of(chunk(1, 0, 10), chunk(2, 10, 20)), exposed=True)
     assert [news(coverage.of_chunk(number), 5) for number in (1, 7)] == [False, False]
-    assert coverage.of_dropped_chunk(7) is Verdict.UNREAD
+    assert not news(coverage.of_dropped_chunk(7), 15)
     assert coverage.skipped.unseen == {99}
 
     read(coverage)

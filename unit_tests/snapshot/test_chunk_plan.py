@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +65,25 @@ def read_all(plan: ChunkPlan) -> list[tuple[int, Span]]:
         seen.append((slice_.chunk.id, slice_.span))
         plan.confirm(slice_)
     return seen
+
+
+def read_some(plan: ChunkPlan, count: int) -> None:
+    for _ in range(count):
+        slice_ = take(plan)
+        assert slice_ is not None
+        plan.confirm(slice_)
+
+
+def read_all_but_the_gone(plan: ChunkPlan, there: list[Chunk]) -> None:
+    """Read what is there, and look whenever something was not."""
+    chunks = {one.id: one for one in there}
+    while (slice_ := take(plan)) is not None:
+        if slice_.chunk.id in chunks:
+            plan.confirm(replace(slice_, chunk=chunks[slice_.chunk.id]))
+        else:
+            plan.vanish(slice_)
+        if plan.bereft:
+            plan.adopt(there)
 
 
 def test_chunks_are_read_by_range_and_then_by_id() -> None:
@@ -454,3 +475,42 @@ def test_subtracting_ranges_leaves_exactly_the_other_points(
     assert [point for piece in left for point in range(*piece)] == [
         point for point in range(*span) if point not in covered
     ]
+
+
+def test_what_a_chunk_had_lost_when_its_slice_was_read_is_read_where_it_went() -> None:
+    plan = ChunkPlan(TABLE, [chunk(1, 0, 100)], Pace(limit=1))
+    slice_ = take(plan)
+    assert slice_ is not None
+    plan.confirm(replace(slice_, chunk=chunk(1, 0, 40)))
+
+    assert plan.bereft
+    assert plan.adopt([chunk(1, 0, 100)]) == 1, "it was split off, and is back"
+    assert read_all(plan) == [(1, Span(40, 100))]
+    assert plan.progress.finished == {"": ((0, 100),)}
+
+
+def test_a_chunk_that_has_taken_in_several_does_not_count_as_read_what_is_unread_of_the_others() -> None:
+    plan = ChunkPlan(TABLE, weeks(4), Pace(limit=1))
+    read_some(plan, 1)
+    gone = take(plan)
+    assert gone is not None
+    plan.vanish(gone)
+    merged = [chunk(1, 100, 500)]
+    plan.adopt(merged)
+    assert plan.progress.open == {1: ((100, 200),)}
+
+    later = ChunkPlan(TABLE, merged, Pace(limit=1), progress=plan.progress)
+    assert read_all(later) == [(1, Span(200, 500))]
+
+    read_all_but_the_gone(plan, merged)
+    assert plan.exhausted
+    assert plan.progress.finished == {"": ((100, 500),)}
+
+
+def test_chunks_that_are_finished_are_not_left_although_others_come_before_them() -> None:
+    plan = ChunkPlan(TABLE, weeks(100), Pace(limit=1), newest_first=True, window=Span(9_900, 20_000))
+    assert plan.chunks_left == 2
+    read_all(plan)
+    assert plan.chunks_left == 0
+    plan.extend([chunk(101, 10_100, 10_200)])
+    assert plan.chunks_left == 1
