@@ -54,6 +54,7 @@ from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
 from source_timescaledb.airbyte.watching import Lookout, watching
+from source_timescaledb.config.environment import seconds_of
 from source_timescaledb.config.files import json_file
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
@@ -96,7 +97,7 @@ class SourceTimescaledb(Source):
 
     def __init__(self, sink: RecordSink | None = None, *, retry_seconds: float | None = None) -> None:
         self._sink = sink or ObjectSink()
-        self._retry_seconds = retry_seconds or float(os.environ.get(RETRY_VARIABLE, RETRY_SECONDS))
+        self._given_seconds = retry_seconds
         self.stop = threading.Event()
 
     def spec(self, logger: logging.Logger) -> ConnectorSpecification:  # noqa: ARG002 - the CDK's signature
@@ -150,14 +151,14 @@ class SourceTimescaledb(Source):
     ) -> Examination:
         """Everything that stands in the way of a sync with this configuration, and what it is given beside it."""
         try:
-            configuration = self._configuration(logger, config)
+            configuration, seconds = self._configuration(logger, config), self._short_seconds
             Destinations.from_environment(os.environ)
         except ConnectorError as error:
             return Examination([Finding.of(error, Topic.CONFIGURATION)])
         try:
             with _catalog_pool(configuration) as pool:
-                registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
-                asked = self._asking(pool, logger, CHECK_RETRY_SECONDS)
+                registry = self._registry(configuration, pool, logger, seconds)
+                asked = self._asking(pool, logger, seconds)
                 return examine(configuration, registry, asked, given)
         except ConnectorError as error:
             return Examination([Finding.of(error, Topic.CONNECTION)], configuration)
@@ -165,9 +166,9 @@ class SourceTimescaledb(Source):
     def discover(self, logger: logging.Logger, config: Mapping[str, Any]) -> AirbyteCatalog:
         """Every relation the role may read, as a stream under its own name."""
         with _failures_as_airbyte_knows_them():
-            configuration = self._configuration(logger, config)
+            configuration, seconds = self._configuration(logger, config), self._short_seconds
             with _catalog_pool(configuration) as pool:
-                registry = self._registry(configuration, pool, logger, CHECK_RETRY_SECONDS)
+                registry = self._registry(configuration, pool, logger, seconds)
             return airbyte_catalog(registry, configuration)
 
     def read(
@@ -190,6 +191,17 @@ class SourceTimescaledb(Source):
                 self._session(configuration, logger, counters) as session,
             ):
                 yield from _read(session, catalog, list(state or []))
+
+    @property
+    def _retry_seconds(self) -> float:
+        """How long a read keeps trying without progress. Raises ConfigurationError if the environment says nonsense."""
+        given = self._given_seconds
+        return seconds_of(os.environ, RETRY_VARIABLE, RETRY_SECONDS) if given is None else given
+
+    @property
+    def _short_seconds(self) -> float:
+        """How long the commands keep trying for which somebody waits. Raises ConfigurationError as above."""
+        return min(CHECK_RETRY_SECONDS, self._retry_seconds)
 
     def _configuration(self, logger: logging.Logger, config: Mapping[str, Any]) -> Configuration:
         configuration, ignored = read_configuration(config)
@@ -215,7 +227,7 @@ class SourceTimescaledb(Source):
                     return question(connection)
 
             patience = Patience(
-                Budget(min(seconds, self._retry_seconds)),
+                Budget(seconds),
                 sleep=time.sleep,
                 on_retry=lambda error, _pause: logger.warning("%s", error.message),
             )
@@ -227,7 +239,7 @@ class SourceTimescaledb(Source):
     def _session(
         self, configuration: Configuration, logger: logging.Logger, counters: SyncCounters
     ) -> Iterator[Session]:
-        settings = configuration.timescaledb
+        settings, seconds = configuration.timescaledb, self._retry_seconds
         reader_count = configuration.readers(self._sink.lanes)
         breaker = circuit("primary", logger, counters)
         with ExitStack() as resources:
@@ -236,7 +248,7 @@ class SourceTimescaledb(Source):
             if configuration.max_db_connections != 1 or settings.replica_host:
                 source = ConnectionSettings.from_configuration(configuration, replica=True)
                 readers = resources.enter_context(ReaderPool(source, reader_count))
-            registry = self._registry(configuration, catalog, logger, self._retry_seconds)
+            registry = self._registry(configuration, catalog, logger, seconds)
             lookout = Lookout(configuration, registry, logger)
             watcher = resources.enter_context(watching(configuration, registry, logger, lookout, breaker))
             yield Session(
@@ -251,7 +263,7 @@ class SourceTimescaledb(Source):
                 lookout=lookout,
                 watcher=watcher,
                 counters=counters,
-                retry_seconds=self._retry_seconds,
+                retry_seconds=seconds,
                 breaker=breaker,
                 reader_breaker=circuit("replica", logger, counters) if settings.replica_host else breaker,
                 stop=self.stop,

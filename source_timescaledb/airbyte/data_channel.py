@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
@@ -26,6 +26,7 @@ from airbyte_cdk.models import AirbyteMessage
 from source_timescaledb.airbyte.partitions import Partitions
 from source_timescaledb.airbyte.sink import ByteSink, RecordSink, write_out
 from source_timescaledb.airbyte.sockets import Lanes
+from source_timescaledb.config.environment import Environment, text_of
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName
 
@@ -67,7 +68,7 @@ class StdioChannel(ByteSink):
 class SocketChannel:
     """Records to the sockets that the environment names; before it is opened, and for other commands, only stdout."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._partitions = Partitions(secrets.token_hex(3))
         self._lanes: Lanes | None = None
@@ -138,21 +139,21 @@ class SocketChannel:
         return self._lanes
 
 
-def data_channel(environment: Mapping[str, str]) -> Channel:
+def data_channel(environment: Environment) -> Channel:
     """The channel that the platform asks for; what is wrong with its wish is said when it is opened."""
-    asked = environment.get(MEDIUM) or Medium.STDIO.value
+    asked = text_of(environment, MEDIUM) or Medium.STDIO.value
     return StdioChannel() if asked == Medium.STDIO.value else SocketChannel(environment)
 
 
-def socket_paths(environment: Mapping[str, str]) -> list[Path]:
+def socket_paths(environment: Environment) -> list[Path]:
     """Where to listen. Raises ConfigurationError for a medium or format that is not spoken here, and without paths."""
-    medium, serialization = environment.get(MEDIUM), environment.get(FORMAT) or JSONL
+    medium, serialization = text_of(environment, MEDIUM), text_of(environment, FORMAT) or JSONL
     if medium != Medium.SOCKET.value or serialization != JSONL:
         raise ConfigurationError(
             f"The data channel {medium} with the format {serialization} is not spoken by this connector.",
             remedy=f"Set {MEDIUM} to STDIO, or to SOCKET with {FORMAT}={JSONL}, as its metadata.yaml declares.",
         )
-    paths = [Path(path.strip()) for path in environment.get(PATHS, "").split(",") if path.strip()]
+    paths = [Path(path.strip()) for path in text_of(environment, PATHS).split(",") if path.strip()]
     if not paths:
         raise ConfigurationError(
             "The data channel is to be sockets, and none is named.",

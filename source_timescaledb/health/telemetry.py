@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from source_timescaledb.config.environment import Environment, text_of
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.health.instruments import INSTRUMENTS, Instrument, Kind
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
     from prometheus_client import CollectorRegistry
@@ -57,17 +59,17 @@ class Destinations:
     file: Path | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Destinations:
+    def from_environment(cls, environment: Environment) -> Destinations:
         """What the environment asks for. Raises ConfigurationError if that takes what is not installed."""
-        if environment.get(DISABLED, "").strip().lower() == "true":
+        if text_of(environment, DISABLED).lower() == "true":
             return cls()
-        file = environment.get(FILE_VARIABLE, "").strip()
+        file = text_of(environment, FILE_VARIABLE)
         wanted = cls(_asks_for_collector(environment), Path(file) if file else None)
         if wanted and not all(map(_installed, NEEDED)):
             names = (
                 [FILE_VARIABLE]
                 if file
-                else [name for name in (*ENDPOINTS, EXPORTER) if environment.get(name)]
+                else [name for name in (*ENDPOINTS, EXPORTER) if text_of(environment, name)]
             )
             raise ConfigurationError(
                 f"Metrics are asked for ({', '.join(names)} in the environment), and the packages that export them are "
@@ -81,11 +83,11 @@ class Destinations:
         return self.collector or self.file is not None
 
 
-def _asks_for_collector(environment: Mapping[str, str]) -> bool:
-    exporter = environment.get(EXPORTER, "").strip().lower()
+def _asks_for_collector(environment: Environment) -> bool:
+    exporter = text_of(environment, EXPORTER).lower()
     if exporter == "none":
         return False
-    return "otlp" in exporter.split(",") or any(environment.get(name, "").strip() for name in ENDPOINTS)
+    return "otlp" in exporter.split(",") or any(text_of(environment, name) for name in ENDPOINTS)
 
 
 def _installed(module: str) -> bool:
@@ -106,11 +108,10 @@ def exported(
     if not destinations:
         yield
         return
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - it takes time that most syncs do without
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - as above
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - it takes time that most syncs do without
 
     registry = CollectorRegistry()
-    provider = MeterProvider(_readers(destinations, registry), _resource(about), shutdown_on_exit=False)
+    provider = _provider(destinations, registry, about)
     try:
         meter = provider.get_meter("source_timescaledb")
         for one in INSTRUMENTS:
@@ -124,8 +125,22 @@ def exported(
             provider.shutdown(timeout_millis=FLUSH_SECONDS * 1000)
 
 
+def _provider(destinations: Destinations, registry: CollectorRegistry, about: Attributes) -> MeterProvider:
+    """What the meter is of. Raises ConfigurationError if the OTEL_* variables cannot be used."""
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - as above
+
+    try:
+        return MeterProvider(_readers(destinations, registry), _resource(about), shutdown_on_exit=False)
+    except (ValueError, OSError, RuntimeError) as error:  # all of them raised where a variable is read
+        raise ConfigurationError(
+            "The metrics cannot be exported as the OTEL_* variables of the environment say.",
+            remedy=f"Correct them, or set {DISABLED}=true.",
+            detail=type(error).__qualname__,
+        ) from None
+
+
 def _readers(destinations: Destinations, registry: CollectorRegistry) -> list[MetricReader]:
-    """What collects. Raises ConfigurationError if the OTEL_* variables cannot be used."""
+    """What collects."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - as above
     from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - as above
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - as above
@@ -136,14 +151,7 @@ def _readers(destinations: Destinations, registry: CollectorRegistry) -> list[Me
             PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
         )
     if destinations.collector:
-        try:
-            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
-        except (ValueError, OSError) as error:
-            raise ConfigurationError(
-                "The metrics cannot be exported as the OTEL_* variables of the environment say.",
-                remedy=f"Correct them, or set {EXPORTER}=none.",
-                detail=type(error).__qualname__,
-            ) from None
+        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
     return readers
 
 

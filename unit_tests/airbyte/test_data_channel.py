@@ -17,7 +17,9 @@ from source_timescaledb.errors import ConfigurationError
 SOCKET = {"DATA_CHANNEL_MEDIUM": "SOCKET", "DATA_CHANNEL_SOCKET_PATHS": "/sockets/0.sock"}
 
 
-@pytest.mark.parametrize("environment", [{}, {"DATA_CHANNEL_MEDIUM": ""}, {"DATA_CHANNEL_MEDIUM": "STDIO"}])
+@pytest.mark.parametrize(
+    "environment", [{}, *({"DATA_CHANNEL_MEDIUM": said} for said in ("", " ", "STDIO", "STDIO\n"))]
+)
 def test_without_a_wish_everything_goes_to_stdout(environment: dict[str, str]) -> None:
     assert isinstance(data_channel(environment), StdioChannel)
 

@@ -138,10 +138,18 @@ def test_a_file_that_cannot_be_written_any_more_is_a_warning(tmp_path: Path) -> 
     assert told == [f"The file of {FILE_VARIABLE} cannot be written: No such file or directory."]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes"),
+        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_METRICS_CREDENTIAL_PROVIDER", "nobody"),
+    ],
+)
 def test_variables_that_opentelemetry_cannot_use_are_an_error_that_names_them(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "0")
+    monkeypatch.setenv(name, said)
 
     with (
         pytest.raises(ConfigurationError, match="OTEL_"),
