@@ -52,7 +52,7 @@ class Bad:
 
 BAD = {
     "no publication": Bad(
-        as_owner(SLOT), (f"no publication {PUBLICATION}", "CREATE PUBLICATION", "manage_publication")
+        as_owner(SLOT), (f'no publication "{PUBLICATION}"', "CREATE PUBLICATION", "manage_publication")
     ),
     "a table left out": Bad(
         as_owner(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE metrics, parts", SLOT),

@@ -45,7 +45,7 @@ def test_without_a_publication_nothing_is_read(followed: Followed) -> None:
 
     ended = followed.sync(*TABLES)
 
-    refused(ended, f"There is no publication {PUBLICATION}")
+    refused(ended, f'There is no publication "{PUBLICATION}"')
     assert ended.states == []
 
 
@@ -92,7 +92,7 @@ def test_what_is_written_after_the_publication_was_dropped_in_mid_sync_is_not_pa
 
     refused(ended, PUBLICATION)
     assert synced.state[0]["global"]["shared_state"]["lsn"] == before
-    refused(synced.sync(*TABLES), f"There is no publication {PUBLICATION}")
+    refused(synced.sync(*TABLES), f'There is no publication "{PUBLICATION}"')
     database.execute(MAKE.encode())
     refused(synced.sync(*TABLES), "made again since the last sync")
 

@@ -45,6 +45,8 @@ WAYS: Final[dict[str, tuple[Json, tuple[str, ...]]]] = {
     "a wrong setting": ({"port": "many"}, ("port",)),
     "no authority to verify": ({"ssl_mode": {"mode": "verify-full"}}, ("ca_certificate",)),
     "a schema that is not there": ({"schemas": ["nowhere"]}, ("nowhere",)),
+    "a schema with white space around its name": ({"schemas": [" public"]}, ('" public"',)),
+    "a host of white space": ({"host": "  "}, ("host is required",)),
     "a method that cannot be": ({"replication_method": {"method": "Xmin"}}, ("Xmin",)),
 }
 

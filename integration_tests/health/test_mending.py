@@ -66,7 +66,7 @@ REPLICATION: Final = "ALTER ROLE {reader} REPLICATION"
 SELECT: Final = "GRANT SELECT ON metrics, events, parts TO {reader}"
 
 BAD: Final = {
-    "no publication": Bad(as_owner(SLOT), (f"no publication {PUBLICATION}", "CREATE PUBLICATION")),
+    "no publication": Bad(as_owner(SLOT), (f'no publication "{PUBLICATION}"', "CREATE PUBLICATION")),
     "a table left out, chosen": Bad(
         as_owner(f"CREATE PUBLICATION {PUBLICATION} FOR TABLE metrics, parts", SLOT),
         ("does not list public.events", "ADD TABLE"),

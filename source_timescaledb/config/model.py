@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSche
 
 from source_timescaledb.config.encryption import Require, SslMode
 from source_timescaledb.config.replication import Cdc, ReplicationMethod, Standard
-from source_timescaledb.config.section import Section, expected
+from source_timescaledb.config.section import Names, Section, expected
 from source_timescaledb.config.timescaledb import Timescaledb
 from source_timescaledb.config.tunnel import NoTunnel, TunnelMethod
 from source_timescaledb.config.url_parameters import UrlParameters
@@ -35,6 +35,7 @@ class Configuration(Section):
         title="Host",
         description="Host name of the database.",
         min_length=1,
+        pattern=r"\S",
         json_schema_extra={"group": "db"},
     )
     port: int = Field(
@@ -70,7 +71,7 @@ class Configuration(Section):
         description="How the connection to the database is encrypted.",
         json_schema_extra={"group": "security"},
     )
-    schemas: tuple[str, ...] = Field(
+    schemas: Names = Field(
         default=(),
         title="Schemas",
         description="The schemas to read, case sensitive. Empty means every schema that the role may use.",

@@ -6,7 +6,8 @@ instead of settings. Each complaint is the path of a setting and what it must be
 Saved configurations come from two generations of Airbyte's `source-postgres` (up to 3.7.2 and since 3.8) and
 outlive versions of ours. What means nothing here is ignored, with one line for each setting; what cannot be
 honoured and would change the meaning of a sync is refused. An empty text or a null is how forms say "not
-set", so both count as absent.
+set", so both count as absent, and so does a blank where a host is asked for: no host has white space around
+its name. Databases, schemas and tables may, so there it stays, and sentences show it between quotes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ RETIRED: Final = {
     "replication_method.debezium_shutdown_timeout_seconds": "there is no Debezium here",
 }
 """Settings of `source-postgres` without a meaning here, and why."""
+
+HOSTS: Final = frozenset({"host", "replica_host", "tunnel_host"})
+"""Settings that name a host, or several with commas between them."""
 
 
 def read_configuration(raw: Mapping[str, Any]) -> tuple[Configuration, list[str]]:
@@ -60,11 +64,17 @@ def read_configuration(raw: Mapping[str, Any]) -> tuple[Configuration, list[str]
 def _without_blanks(value: Any) -> Any:
     match value:
         case Mapping():
-            return {
-                name: _without_blanks(part) for name, part in value.items() if part is not None and part != ""
+            parts = {
+                name: _host(part) if name in HOSTS else _without_blanks(part) for name, part in value.items()
             }
+            return {name: part for name, part in parts.items() if part is not None and part != ""}
         case _:
             return value
+
+
+def _host(given: Any) -> Any:
+    """The host without the white space that comes along when somebody pastes it."""
+    return ",".join(name.strip() for name in given.split(",")) if isinstance(given, str) else given
 
 
 def _with_nul(given: Any, path: str = "") -> Iterator[str]:
@@ -118,6 +128,8 @@ def _complaint(detail: ErrorDetails) -> str:
         case "union_tag_not_found" | "union_tag_invalid":
             name, choices = _discriminator(schema)
             return f"{path}.{name} must be one of {', '.join(choices)}"
+        case "string_too_long":
+            return f"{path} must be a text{_bounds(schema)}"
         case kind if kind == EXPECTATION:
             return f"{path} must be {detail['ctx']['what']}"
         case _:

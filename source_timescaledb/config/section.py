@@ -37,5 +37,8 @@ def _pem(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+Names = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(filter(None, names)))]
+"""A list of names or patterns. An empty item is a line of a form that nobody has filled in; white space may be meant."""
+
 Pem = Annotated[SecretStr, AfterValidator(_pem)]
 """A certificate or a key as PEM text, one line break at its end."""

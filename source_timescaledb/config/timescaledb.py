@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema, model_va
 from typing_extensions import Self
 
 from source_timescaledb.config.host_keys import HostKeys
-from source_timescaledb.config.section import Section, expected
+from source_timescaledb.config.section import Names, Section, expected
 from source_timescaledb.config.selection import HypertableSelection
 from source_timescaledb.config.since import Since
 
@@ -82,7 +82,7 @@ class Timescaledb(Section):
         "can be resumed anywhere. Off: one query for each hypertable, in one transaction, as a "
         "fallback.",
     )
-    include_hypertables: tuple[str, ...] = Field(
+    include_hypertables: Names = Field(
         default=(),
         title="Include hypertables",
         description="Read only hypertables that match one of these patterns, for example metrics* or "
@@ -90,7 +90,7 @@ class Timescaledb(Section):
         "only with the name. Empty means all.",
         examples=[["metrics*", "public.cpu_?"]],
     )
-    exclude_hypertables: tuple[str, ...] = Field(
+    exclude_hypertables: Names = Field(
         default=(),
         title="Exclude hypertables",
         description="Leave out hypertables that match one of these patterns, even if they are included "

@@ -20,7 +20,10 @@ class Tunnel(Section):
     """What both kinds of tunnel need to know."""
 
     tunnel_host: str = Field(
-        title="SSH Tunnel Jump Server Host", description="Host name of the jump server.", min_length=1
+        title="SSH Tunnel Jump Server Host",
+        description="Host name of the jump server.",
+        min_length=1,
+        pattern=r"\S",
     )
     tunnel_port: int = Field(
         default=22,

@@ -19,7 +19,7 @@ from source_timescaledb.health.replication import replication_findings
 from source_timescaledb.health.standing import standing_findings
 from source_timescaledb.hypertables.catalog import OLDEST_SUPPORTED
 from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation
-from source_timescaledb.hypertables.naming import listed
+from source_timescaledb.hypertables.naming import listed, quoted
 from source_timescaledb.remedy import Statement, grant
 from source_timescaledb.state.codec import FollowedStates
 
@@ -92,14 +92,14 @@ def _schemas(registry: Registry) -> Iterator[Finding]:
         yield Finding(
             Severity.BLOCKING,
             Topic.CONFIGURATION,
-            f"These schemas do not exist in the database: {', '.join(registry.missing_schemas)}.",
+            f"These schemas do not exist in the database: {quoted(registry.missing_schemas)}.",
             "Correct the setting schemas; names are case sensitive.",
         )
     if registry.unusable_schemas:
         yield Finding(
             Severity.BLOCKING,
             Topic.RIGHTS,
-            f"The role {role} may not use these schemas: {', '.join(registry.unusable_schemas)}.",
+            f"The role {role} may not use these schemas: {quoted(registry.unusable_schemas)}.",
             statements=tuple(
                 grant("USAGE ON SCHEMA", [schema], role) for schema in registry.unusable_schemas
             ),

@@ -19,7 +19,7 @@ from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.health.facts import Aim, ReplicationFacts
 from source_timescaledb.health.finding import Finding, Severity, Topic
 from source_timescaledb.hypertables.model import QualifiedName, ServerFacts, ServerVersion
-from source_timescaledb.hypertables.naming import listed
+from source_timescaledb.hypertables.naming import listed, quoted
 from source_timescaledb.postgres.identity import ReplicaIdentity
 from source_timescaledb.postgres.publication import (
     MissingChunk,
@@ -64,7 +64,7 @@ def absent(aim: Aim) -> Finding:
     return Finding(
         Severity.BLOCKING,
         Topic.PUBLICATION,
-        f"There is no publication {aim.cdc.publication}.",
+        f"There is no publication {quoted([aim.cdc.publication])}.",
         f"Run that as the tables' owner. {_OR_FULL}",
         statements=(creation(aim.cdc.publication, tables, tiered=aim.tiered),) if tables else (),
     )

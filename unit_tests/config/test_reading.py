@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from source_timescaledb.config import Configuration, read_configuration
 from source_timescaledb.config.encryption import Require, VerifyFull
 from source_timescaledb.config.replication import Cdc, LsnCommitBehaviour, Standard
+from source_timescaledb.config.selection import HypertableSelection
 from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.config.tunnel import KeyTunnel, NoTunnel, PasswordTunnel
 from source_timescaledb.errors import ConfigurationError
@@ -133,6 +134,49 @@ def test_blank_optional_settings_count_as_absent() -> None:
     assert configuration.timescaledb.replica_host is None
 
 
+def test_white_space_around_a_host_is_not_a_part_of_its_name() -> None:
+    configuration = accepted(
+        host=" db.example.com\n",
+        timescaledb={"replica_host": "\treplica"},
+        tunnel_method={**BY_PASSWORD, "tunnel_host": " jump.example.com "},
+    )
+
+    assert configuration.host == "db.example.com"
+    assert configuration.timescaledb.replica_host == "replica"
+    assert isinstance(configuration.tunnel_method, PasswordTunnel)
+    assert configuration.tunnel_method.tunnel_host == "jump.example.com"
+    assert accepted(host="a, b").host == "a,b"
+
+
+def test_a_host_of_nothing_but_white_space_is_not_set() -> None:
+    told = sentence(host="  ", tunnel_method={**BY_PASSWORD, "tunnel_host": "\t"})
+
+    assert "host is required; tunnel_method.tunnel_host is required." in told
+    assert accepted(timescaledb={"replica_host": " "}).timescaledb.replica_host is None
+
+
+def test_white_space_in_other_names_is_kept_for_they_may_have_it() -> None:
+    configuration = accepted(
+        database=" d", schemas=[" ", "public "], password=" ", timescaledb={"include_hypertables": [" x*"]}
+    )
+
+    assert configuration.database == " d"
+    assert configuration.schemas == (" ", "public ")
+    assert configuration.password is not None
+    assert configuration.password.get_secret_value() == " "
+    assert configuration.timescaledb.include_hypertables == (" x*",)
+
+
+def test_empty_items_of_a_list_are_not_set_and_the_others_keep_their_numbers_in_what_is_said() -> None:
+    configuration = accepted(
+        schemas=["", "public"], timescaledb={"include_hypertables": [""], "exclude_hypertables": ["a", ""]}
+    )
+
+    assert configuration.schemas == ("public",)
+    assert configuration.timescaledb.hypertables == HypertableSelection((), ("a",))
+    assert "schemas[1] must be a text." in sentence(schemas=["", 1])
+
+
 def test_every_wrong_setting_is_named_at_once() -> None:
     told = sentence(
         host="",
@@ -185,6 +229,10 @@ def test_every_wrong_setting_is_named_at_once() -> None:
          "timescaledb.replica_host must be one host name"),
         ({"timescaledb": {"ssh_host_key": "canary"}},
          "timescaledb.ssh_host_key must be SHA256 fingerprints, or lines of known_hosts"),
+        ({"replication_method": {**CDC, "replication_slot": "s" * 64}},
+         "replication_method.replication_slot must be a text of at most 63 characters"),
+        ({"replication_method": {**CDC, "publication": "p" * 64}},
+         "replication_method.publication must be a text of at most 63 characters"),
         ({"database": "d\0canary"}, "database must be free of NUL characters"),
     ],
 )  # fmt: skip

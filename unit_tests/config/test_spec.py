@@ -11,6 +11,7 @@ from airbyte_cdk.utils.airbyte_secrets_utils import get_secrets
 
 from source_timescaledb.config import connector_specification, read_configuration
 from source_timescaledb.config.spec import connection_specification
+from source_timescaledb.errors import ConfigurationError
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 JUMP = {"tunnel_host": "jump", "tunnel_port": 22, "tunnel_user": "u"}
@@ -125,6 +126,8 @@ def test_the_secret_filter_of_the_cdk_finds_every_secret() -> None:
             **MINIMAL,
             "tunnel_method": {**JUMP, "tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_user_password": "p"},
         },
+        {**MINIMAL, "host": " h ", "timescaledb": {"replica_host": " "}},
+        {**MINIMAL, "schemas": [""], "timescaledb": {"include_hypertables": ["", "a*"]}},
         {**MINIMAL, "something": "else"},
     ],
 )
@@ -137,12 +140,23 @@ def test_what_the_model_accepts_the_spec_accepts(config: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"host": " "},
+        {"schemas": [None]},
         {"port": 0},
         {"ssl_mode": {"mode": "verify-full"}},
         {"replication_method": {"method": "Xmin"}},
         {"replication_method": {"method": "CDC"}},
         {"timescaledb": {"manage_publication": "maybe"}},
         {"timescaledb": {"parallel_chunks": 0}},
+        {"replication_method": {"method": "CDC", "replication_slot": "s" * 64, "publication": "p"}},
+        {
+            "tunnel_method": {
+                **JUMP,
+                "tunnel_host": " ",
+                "tunnel_method": "SSH_PASSWORD_AUTH",
+                "tunnel_user_password": "p",
+            }
+        },
         {"tunnel_method": {**JUMP, "tunnel_method": "SSH_KEY_AUTH"}},
         {"tunnel_method": {**JUMP, "tunnel_method": "SSH_PASSWORD_AUTH"}},
     ],
@@ -150,6 +164,8 @@ def test_what_the_model_accepts_the_spec_accepts(config: dict[str, Any]) -> None
 def test_what_the_spec_refuses_the_model_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**MINIMAL, **wrong}, connection_specification())
+    with pytest.raises(ConfigurationError):
+        read_configuration({**MINIMAL, **wrong})
 
 
 def test_the_property_names_are_those_of_the_postgres_source() -> None:

@@ -135,6 +135,15 @@ def test_every_missing_grant_is_named_at_once_with_its_sql() -> None:
     assert 'GRANT SELECT ON "Odd"."b""c" TO "read""er";' in text
 
 
+def test_white_space_around_the_name_of_a_schema_is_seen() -> None:
+    ((_, absent), (_, closed)) = findings(
+        replace(HEALTHY, missing_schemas=(" public", "x"), unusable_schemas=(" ",))
+    )
+
+    assert 'do not exist in the database: " public", "x".' in absent
+    assert 'may not use these schemas: " ".' in closed
+
+
 def test_a_table_that_may_not_be_read_beside_others_is_worth_a_warning() -> None:
     ((severity, _),) = findings(replace(HEALTHY, forbidden=(QualifiedName("public", "secret"),)))
 
