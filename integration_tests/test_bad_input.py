@@ -254,7 +254,19 @@ def test_a_cursor_of_a_type_without_order(table: Database) -> None:
     def follow(catalog: Json) -> None:
         catalog["streams"][0].update(sync_mode="incremental", cursor_field=["note"])
 
-    stream_fails(read(table, follow), "note", "ordered type")
+    stream_fails(read(table, follow), "cursor note", "have no order", "Choose a number")
+
+
+@pytest.mark.parametrize("path", [["_ab_cdc_lsn"], ["gone"], ["note", "part"]])
+def test_a_cursor_that_is_not_there_is_told_as_that_and_not_by_its_type(
+    table: Database, path: list[str]
+) -> None:
+    def follow(catalog: Json) -> None:
+        catalog["streams"][0].update(sync_mode="incremental", cursor_field=path)
+
+    stream_fails(
+        read(table, follow), f"cursor {'.'.join(path)}: it has no such column", "Refresh the source schema"
+    )
 
 
 def test_deduplication_without_a_key(table: Database) -> None:

@@ -312,7 +312,7 @@ def test_a_file_that_holds_no_json(database: Database, tmp_path: Path, name: str
     status, said, _ = in_a_process(tmp_path, database.config(), f"--{name}", str(torn), "--json")
 
     assert status == 1
-    assert "is not valid JSON" in said
+    assert f"{torn}, is not valid JSON" in said
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,26 @@ def test_options_from_the_jdbc_parameters_hold_unless_ours_say_otherwise(databas
     assert row == ("17s", "UTC")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("-c%20canary=bar", 'unrecognized configuration parameter "canary" (SQLSTATE 42704)'),
+        ("-c%20work_mem=canary", "SQLSTATE 22023"),
+        ("-c%20max_connections=3", "SQLSTATE 55P02"),
+        ("-c%20log_statement=all", "SQLSTATE 42501"),
+        ("%ff", "SQLSTATE 42601"),
+    ],
+)
+def test_options_that_the_server_refuses_are_a_configuration_error_that_names_the_setting(
+    database: Database, options: str, words: str
+) -> None:
+    error = failure(database, jdbc_url_params=f"options={options}")
+
+    assert isinstance(error, ConfigurationError)
+    assert words in error.message
+    assert error.remedy.startswith("Correct options in the setting jdbc_url_params.")
+
+
 def test_reads_go_to_the_replica_where_one_is_configured(database: Database) -> None:
     configuration, _ = read_configuration(
         database.config(timescaledb={"replica_host": "replica.example", "replica_port": 6000})

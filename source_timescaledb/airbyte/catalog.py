@@ -328,10 +328,15 @@ def _mode(configured: ConfiguredAirbyteStream, relation: Relation) -> tuple[Mode
     cursor = path[0] if path else default_cursor(relation)
     if cursor is None:
         return Mode.EVERYTHING, None
-    if len(path) > 1 or not _can_be_cursor(relation, cursor):
+    if len(path) > 1 or relation.column(cursor) is None:
         raise ConfigurationError(
-            f"Stream {relation.name} cannot follow the cursor {'.'.join(path or [cursor])}: "
-            "it is not a column of an ordered type.",
+            f"Stream {relation.name} cannot follow the cursor {'.'.join(path)}: it has no such column, or the role may "
+            "not read it.",
+            remedy=f"{_REFRESH} Then choose a column as the cursor that the stream has, or full refresh.",
+        )
+    if not _can_be_cursor(relation, cursor):
+        raise ConfigurationError(
+            f"Stream {relation.name} cannot follow the cursor {cursor}: values of its type have no order.",
             remedy="Choose a number, text, date, time or UUID column as the cursor, or full refresh.",
         )
     return Mode.CURSOR, cursor

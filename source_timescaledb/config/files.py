@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import orjson
@@ -16,7 +17,12 @@ def json_file(path: str, what: str) -> Any:
             return orjson.loads(file.read())
     except OSError as error:
         raise ConfigurationError(
-            f"The file of the {what} cannot be read: {error.strerror}.", detail=path
+            f"The file of the {what}, {_printable(path)}, cannot be read: {error.strerror}."
         ) from None
     except orjson.JSONDecodeError:
-        raise ConfigurationError(f"The file of the {what} is not valid JSON.", detail=path) from None
+        raise ConfigurationError(f"The file of the {what}, {_printable(path)}, is not valid JSON.") from None
+
+
+def _printable(path: str) -> str:
+    """A path as UTF-8 has it: its bytes may be others, and a message could not be written then."""
+    return os.fsencode(path).decode(errors="replace")

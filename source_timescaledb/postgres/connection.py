@@ -95,6 +95,14 @@ BACKSLASH_SPACE: Final = "\\ "
 OPTIONS_REFUSED: Final = frozenset({"08P01", "0A000"})
 """How poolers refuse `options`: PgBouncer's protocol violation, Amazon RDS Proxy's feature not supported."""
 
+_CORRECT_OPTIONS: Final = "Correct options in the setting jdbc_url_params."
+OPTIONS_WRONG: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("22023", "42601", "42602", "42704", "55P02"), _CORRECT_OPTIONS),
+    "42501": f"{_CORRECT_OPTIONS} Or grant the role what it lacks.",
+}
+"""What to do about `options` of the user's that a server refuses, by its code. While connecting nothing else has most of
+these; 42501 may also be of the database, and 42501 without `options` can only be."""
+
 _tunnels: Final[WeakKeyDictionary[Connection, Tunnel]] = WeakKeyDictionary()
 """The tunnel of a connection, which keeps it open."""
 
@@ -254,6 +262,9 @@ def _failure(answer: Answer, settings: ConnectionSettings, session: Session, doi
                 server_error("42501", message, doing).message,
                 remedy=f"Let it: ALTER ROLE {role} REPLICATION; (on Amazon RDS: GRANT rds_replication TO {role};)",
             )
+        case Refusal(sqlstate, message) if settings.parameters.get("options") and sqlstate in OPTIONS_WRONG:
+            refused = server_error(sqlstate, message, doing)
+            return ConfigurationError(refused.message, remedy=OPTIONS_WRONG[sqlstate], detail=refused.detail)
         case Refusal(sqlstate, message):
             return server_error(sqlstate, message, doing)
         case Unspoken() if settings.parameters:
