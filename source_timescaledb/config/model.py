@@ -107,7 +107,9 @@ class Configuration(Section):
     checkpoint_target_interval_seconds: int = Field(
         default=300,
         title="Checkpoint Target Time Interval",
-        description="How often, in seconds, a sync should emit its state, from which it can be resumed.",
+        description="The longest, in seconds, that a sync should read before it emits its state, from which it can be "
+        "resumed. States come at least that often: without CDC one follows every chunk, and every second within a long "
+        "one; with CDC one follows five seconds of reading at most, or so many as are set here if those are fewer.",
         ge=1,
         le=86_400,
         json_schema_extra={"group": "performance"},
