@@ -100,8 +100,8 @@ OPTIONS_WRONG: Final[Mapping[str, str]] = {
     **dict.fromkeys(("22023", "42601", "42602", "42704", "55P02"), _CORRECT_OPTIONS),
     "42501": f"{_CORRECT_OPTIONS} Or grant the role what it lacks.",
 }
-"""What to do about `options` of the user's that a server refuses, by its code. While connecting nothing else has most of
-these; 42501 may also be of the database, and 42501 without `options` can only be."""
+"""What to do about `options` of the user's that a server refuses, by its code. While somebody connects, these codes are
+of nothing else; but 42501 is also of a database that the role may not enter."""
 
 _tunnels: Final[WeakKeyDictionary[Connection, Tunnel]] = WeakKeyDictionary()
 """The tunnel of a connection, which keeps it open."""
