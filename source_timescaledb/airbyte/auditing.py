@@ -12,15 +12,16 @@ appeared. What was told before and lies in that range, and nothing more, then co
 named, only their chunk and its range of time.
 
 What was found is adopted with the sync's last STATE: it is told once, and the next process finds it again if this one was
-killed or told to stop before. An audit that cannot be done is a warning and fails nothing; what it would have found the
-next one finds.
+killed or told to stop before. An audit that cannot be done is a warning and fails nothing: the numbers are kept as they
+were, and what it would have found the next one finds. Only where reading has begun it is as where any read fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import psycopg
 from airbyte_cdk.models import AirbyteMessage
@@ -46,6 +47,7 @@ ROUND_SECONDS: Final = 5.0
 NAMED_AT_MOST: Final = 10
 
 Emission = Iterator[AirbyteMessage]
+Answer = TypeVar("Answer")
 
 
 class ReadSlices(Protocol):
@@ -82,6 +84,20 @@ class _Finding:
     comparison: Comparison
     closing: Closing
 
+    @property
+    def appeared(self) -> dict[int, int]:
+        """How many rows appeared, by chunk."""
+        return {chunk: rows for chunk, rows in self.comparison.differences.items() if rows > 0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A chunk in which rows appeared, and what of it is to be read."""
+
+    chunk: Chunk
+    rows: int
+    plan: ChunkPlan
+
 
 class Audit:
     """The audit of one sync.
@@ -107,9 +123,10 @@ class Audit:
     def messages(self) -> Emission:
         """What the audit emits; afterwards a STATE is due."""
         findings = yield from self._findings()
-        for finding in findings:
-            yield from self._read_again(finding)
-        for finding in findings:
+        ready = self._ready(findings)
+        for finding, chunks in ready:
+            yield from self._read_again(finding.look.stream, chunks)
+        for finding, _ in ready:
             self._close(finding)
 
     def _findings(self) -> Generator[AirbyteMessage, None, list[_Finding]]:
@@ -118,13 +135,16 @@ class Audit:
         due = [one for one in self._streams if one.failed is None and one.followed.coverage.complete]
         before: dict[int, dict[int, int]] = {}
         for _ in range(LOOKS):
-            looks = [look for stream in due if (look := self._look(stream)) is not None]
+            tried = [self._attempt(partial(self._look, stream), stream) for stream in due]
+            looks = [look for look in tried if look is not None]
             if not looks:
                 break
             yield from self._drain()
             due = []
             for look in looks:
-                comparison = self._compare(look)
+                comparison = self._attempt(partial(self._compare, look), look.stream)
+                if comparison is None:
+                    continue
                 differences, oid = comparison.differences, look.stream.request.relation.oid
                 if differences and differences != before.get(oid):
                     before[oid] = differences
@@ -134,29 +154,40 @@ class Audit:
                 found.append(_Finding(look, comparison, closing))
         return found
 
+    def _attempt(self, action: Callable[[], Answer], *streams: StreamProgress) -> Answer | None:
+        """What a part of the audit comes to; None, with a warning, where it cannot be done."""
+        try:
+            return action()
+        except ConnectorError as error:
+            names = ", ".join(str(stream.name) for stream in streams)
+            self._session.logger.warning(
+                "%s: not audited, which is left to the next sync. %s %s", names, error.message, error.remedy
+            )
+            return None
+
     def _look(self, stream: StreamProgress) -> _Look | None:
-        """Count a stream's compressed chunks; None where there are none, or they cannot be counted."""
+        """Count a stream's compressed chunks; None where there are none."""
         ledger = stream.followed.ledger
         if ledger is None:
             return None
         look = _Look(stream, ledger, {}, Tally({}))
         ledger.begin_count()
-        try:
-            for _ in range(LISTINGS):
-                doing = f"Counting the rows of compressed chunks of {stream.name}"
-                if self._session.ask(lambda connection: self._count(connection, look), doing):
-                    break
-        except ConnectorError as error:
-            self._session.logger.warning("%s was not audited: %s", stream.name, error.message)
-            return None
+        doing = f"Counting the rows of compressed chunks of {stream.name}"
+        for _ in range(LISTINGS):
+            if self._session.ask(lambda connection: self._count(connection, look), doing):
+                break
         return look if look.tally.counts else None
 
     def _count(self, connection: Connection, look: _Look) -> bool:
-        """Count what is not counted yet; False if a chunk changed its form meanwhile."""
+        """Count what is not counted yet; False if a chunk changed its form meanwhile.
+
+        What was counted and decompressed since has as many rows as before; what was dropped says nothing any more.
+        """
         session, hypertable = self._session, look.stream.request.relation.hypertable
         assert hypertable is not None
         assert session.extension is not None
         look.chunks = {chunk.id: chunk for chunk in read_chunks(connection, session.extension, hypertable)}
+        look.tally.keep(look.chunks)
         left = [
             chunk
             for chunk in look.chunks.values()
@@ -182,27 +213,47 @@ class Audit:
                     comparison.differences[chunk] = comparison.rows[chunk] - rows
         return comparison
 
-    def _read_again(self, finding: _Finding) -> Emission:
+    def _ready(self, findings: Sequence[_Finding]) -> list[tuple[_Finding, list[_Again]]]:
+        """The findings that can be told now, each with the chunks that are to be read for it."""
+        appeared = [finding for finding in findings if finding.appeared]
+        ready: list[tuple[_Finding, list[_Again]]] = [(one, []) for one in findings if not one.appeared]
+        if not appeared or self._attempt(self._settle, *(one.look.stream for one in appeared)) is None:
+            return ready
+        for finding in appeared:
+            chunks = self._attempt(partial(self._chunks_again, finding), finding.look.stream)
+            if chunks is not None:
+                ready.append((finding, chunks))
+        return ready
+
+    def _settle(self) -> bool:
+        """Wait until whatever is being written can be read; once for all streams, since it may take long."""
+        self._barrier()
+        self._session.settle_replica()
+        return True
+
+    def _chunks_again(self, finding: _Finding) -> list[_Again]:
+        """The chunks in which rows appeared."""
+        look = finding.look
+        chunks = [(look.chunks[number], rows) for number, rows in finding.appeared.items()]
+        return [
+            _Again(chunk, rows, self._plan(look.stream, chunk, self._span(look, chunk, rows)))
+            for chunk, rows in chunks
+        ]
+
+    def _read_again(self, stream: StreamProgress, chunks: Sequence[_Again]) -> Emission:
         """Read what appeared."""
-        stream = finding.look.stream
-        appeared = {chunk: rows for chunk, rows in finding.comparison.differences.items() if rows > 0}
-        if appeared:
-            self._barrier()
-            self._session.settle_replica()
-            stream.amending = True
-        for number, rows in appeared.items():
-            chunk = finding.look.chunks[number]
-            plan = self._plan(stream, chunk, self._span(finding.look, chunk, rows))
-            while stream.failed is None and not plan.exhausted:
-                yield from self._read(stream, self._round(), plan)
+        stream.amending = bool(chunks)
+        for again in chunks:
+            while stream.failed is None and not again.plan.exhausted:
+                yield from self._read(stream, self._round(), again.plan)
                 yield from self._drain()
             self._session.logger.warning(
                 "%s: %d rows appeared in chunk %s that the log does not tell (written compressed, or merged): it was "
                 "read again%s.",
                 stream.name,
-                rows,
-                chunk.name,
-                between(stream, chunk.span),
+                again.rows,
+                again.chunk.name,
+                between(stream, again.chunk.span),
             )
 
     def _round(self) -> Callable[[], bool]:

@@ -11,7 +11,7 @@ How many at a time is learned: so many that a transaction stays far below the li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +42,10 @@ class Tally:
     seen: str = ""
     transactions: int = 0
     longest_seconds: float = 0.0
+
+    def keep(self, chunks: Container[int]) -> None:
+        """Forget the counts of all other chunks."""
+        self.counts = {chunk: count for chunk, count in self.counts.items() if chunk in chunks}
 
 
 def count_rows(
@@ -137,8 +141,7 @@ def new_batches(
     Raises psycopg errors as they come.
     """
     kind = hypertable.time.time
-    assert chunk.compressed is not None
-    if kind is None or kind is TimeKind.OPAQUE:
+    if chunk.compressed is None or kind is None or kind is TimeKind.OPAQUE:
         return None
     place = connection.execute(_TIME_IN_ORDER, [hypertable.time.column, chunk.oid]).fetchone()
     if place is None or place[0] is None:
