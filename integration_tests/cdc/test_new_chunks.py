@@ -18,6 +18,7 @@ import pytest
 
 from integration_tests.cdc.conftest import PUBLICATION, Followed, fill
 from integration_tests.inprocess import Ended
+from source_timescaledb.snapshot.territory import MOST_SPANS
 
 TABLES = ("metrics", "events", "parts")
 AUTO = "timescaledb.enable_chunk_auto_publication"
@@ -193,3 +194,32 @@ def test_a_sync_ends_although_a_chunk_is_born_in_each_of_its_rounds(synced: Foll
 
     assert max(told) < 20
     synced.mirrors("events")
+
+
+def test_late_rows_between_chunks_so_many_that_a_state_closes_the_gaps_fail_nothing(
+    followed: Followed,
+) -> None:
+    """Whether another chunk was there before is not certain once one of those around has gone."""
+    database = followed.database
+    database.execute(
+        "INSERT INTO metrics SELECT '2024-01-01'::timestamptz + i * interval '2 days', 1, i, 'early'"
+        " FROM generate_series(0, %s) i",
+        [MOST_SPANS + 20],
+    )
+    followed.settings["invisible_deletes"] = "fail"
+    followed.publish("metrics")
+    ending_well(followed.sync("metrics"))
+
+    database.execute("INSERT INTO metrics VALUES ('2024-01-06', 1, 1, 'late')")
+    late = ending_well(followed.sync("metrics"))
+    followed.mirrors("metrics")
+    database.execute("SELECT drop_chunks('metrics', older_than => '2024-01-02'::timestamptz)")
+    database.execute("INSERT INTO metrics VALUES ('2024-01-08', 1, 1, 'later')")
+    later = ending_well(followed.sync("metrics"))
+
+    assert [row["note"] for row in late.rows("metrics")] == ["late"]
+    assert [row["note"] for row in later.rows("metrics")] == ["later"]
+    assert [line for line in late.logged if "are new and hold" in line] == []
+    (warning,) = [line for line in later.logged if "are new and hold" in line]
+    assert "what another chunk may have held before" in warning
+    assert "from 2024-01-08 00:00:00 up to 2024-01-09 00:00:00" in warning

@@ -18,7 +18,7 @@ from source_timescaledb.cdc.ledger import Ledger
 from source_timescaledb.config.timescaledb import OnVanishedRows
 from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.hypertables.bounds import readable
-from source_timescaledb.hypertables.model import QualifiedName, Span
+from source_timescaledb.hypertables.model import Chunk, QualifiedName, Span
 from source_timescaledb.postgres.publication import PublicationMarks
 from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.state.codec import FollowedStates
@@ -177,18 +177,26 @@ def tell_ends(session: Session, streams: Iterable[StreamProgress]) -> Iterator[A
 def tell_displaced(session: Session, stream: StreamProgress) -> None:
     """Name the chunks that came with rows which were told before: nothing tells of deletes in them until now."""
     plan = stream.opening.plan
-    if not isinstance(plan, ChunkPlan) or not plan.displacing:
-        return
+    if isinstance(plan, ChunkPlan):
+        for displaced, certain in ((plan.displacing, True), (plan.doubtful, False)):
+            if displaced:
+                _tell_displaced(session, stream, displaced, certain=certain)
+                displaced.clear()
+
+
+def _tell_displaced(
+    session: Session, stream: StreamProgress, displaced: Iterable[Chunk], *, certain: bool
+) -> None:
     stream.followed.coverage.expose()
-    chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in plan.displacing)
-    plan.displacing.clear()
+    chunks = ", ".join(f"{chunk.name}{between(stream, chunk.span)}" for chunk in displaced)
+    held = "held" if certain else "may have held"
     sentence = (
-        f"Chunks of {stream.name} are new and hold what another chunk held before (it was split, merged, or dropped "
+        f"Chunks of {stream.name} are new and hold what another chunk {held} before (it was split, merged, or dropped "
         f"and made again): {chunks}. Rows of theirs that were deleted, or given another key, before they were added "
         "to the publication vanished, and the log does not tell which, so a destination still has them."
     )
     remedy = "Refresh the stream with its data cleared to be rid of them."
-    if session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:
+    if certain and session.configuration.timescaledb.invisible_deletes is OnVanishedRows.FAIL:
         stream.failed = ConfigurationError(
             sentence, remedy=f"{remedy} It is told once: the next sync goes on."
         )

@@ -36,6 +36,11 @@ def common(span: Span, spans: Sequence[Span]) -> list[Span]:
     return [piece for piece in pieces if not piece.empty]
 
 
+def width(spans: Iterable[Span]) -> int:
+    """How much spans cover that do not overlap."""
+    return sum(span.upper - span.lower for span in spans)
+
+
 def unite(spans: Iterable[Span]) -> list[Span]:
     """The same points in as few ranges as possible, in order."""
     united: list[Span] = []

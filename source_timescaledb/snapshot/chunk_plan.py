@@ -28,7 +28,7 @@ from source_timescaledb.snapshot.chunk_task import ChunkTask
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.plan import FindBoundary
 from source_timescaledb.snapshot.slices import ChunkSlice, Slice
-from source_timescaledb.snapshot.territory import Territory, space_of
+from source_timescaledb.snapshot.territory import Past, Territory, space_of
 from source_timescaledb.state.model import Bounds, ChunkProgress
 
 RUN_AHEAD: Final = 32
@@ -85,15 +85,14 @@ class ChunkPlan:
         self._append(planned, start.open)
         self._append(late, start.open)
         self._orphans: list[tuple[Chunk, Span]] = []
-        self._territory = Territory(start.finished)
-        self.displacing = [
-            chunk
-            for chunk in late
-            if chunk.id > start.last_chunk and self._territory.outside(chunk) != [chunk.span]
-        ]
-        """Chunks that are new and cover what another covered when it was last seen: split off, or in its place."""
-        self._apart = {chunk.id for chunk in self.displacing}
+        self._territory = before = Territory(start.finished)
         self._survey((chunk for chunk in known if chunk.id not in left), start)
+        pasts = [(one, before.past(one, self._territory)) for one in late if one.id > start.last_chunk]
+        self.displacing = [chunk for chunk, past in pasts if past is Past.HELD]
+        """Chunks that are new and cover what another covered when it was last seen: split off, or in its place."""
+        self.doubtful = [chunk for chunk, past in pasts if past is Past.UNCLEAR]
+        """Those of which the state does not say whether they do."""
+        self._apart = {chunk.id for chunk in (*self.displacing, *self.doubtful)}
         self._settle()
         self._looked = self.exhausted
         """Whether all chunks were looked at since the last of them was read."""

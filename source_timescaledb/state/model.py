@@ -20,6 +20,9 @@ VERSION = 1
 Bounds = tuple[int, int]
 """A half-open range in TimescaleDB's internal integers."""
 
+Covered = Bounds | tuple[int, int, int]
+"""A range of time, with how much of it nobody had, in gaps that were closed; without gaps that is left out."""
+
 Key = tuple[str, ...]
 """The values of a table's key columns, as the text PostgreSQL reads back exactly."""
 
@@ -55,7 +58,7 @@ class ChunkProgress(_Fact):
     """Ranges finished in chunks past `after`, by chunk id."""
     window: Bounds | None = None
     """What `snapshot_since` left of time when the read was planned."""
-    finished: dict[str, tuple[Bounds, ...]] | None = None
+    finished: dict[str, tuple[Covered, ...]] | None = None
     """The time that finished chunks cover, by their ranges in the other dimensions (`snapshot.territory`)."""
 
 

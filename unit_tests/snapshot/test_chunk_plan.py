@@ -21,6 +21,7 @@ from source_timescaledb.hypertables.spans import subtract, unite
 from source_timescaledb.snapshot.chunk_plan import RUN_AHEAD, ChunkPlan
 from source_timescaledb.snapshot.pace import Pace
 from source_timescaledb.snapshot.slices import ChunkSlice
+from source_timescaledb.snapshot.territory import MOST_SPANS
 from source_timescaledb.state.model import ChunkProgress, Key
 
 TABLE = Hypertable(
@@ -345,6 +346,38 @@ def test_a_chunk_that_was_split_off_between_two_syncs_is_told() -> None:
     )
 
     assert resumed.displacing == [split]
+
+
+def scattered(count: int) -> list[Chunk]:
+    """More chunks with gaps between them than a state keeps ranges: the first gaps are closed in it."""
+    return [chunk(number, 200 * number, 200 * number + 100) for number in range(1, count + 1)]
+
+
+def test_a_chunk_that_is_born_in_a_gap_that_the_state_closed_is_read_and_has_what_nobody_had() -> None:
+    many = scattered(MOST_SPANS + 20)
+    plan = ChunkPlan(TABLE, many, Pace(limit=1))
+    read_all(plan)
+    born = chunk(99, 900, 1000)
+
+    resumed = ChunkPlan(TABLE, [*many, born], Pace(limit=1), progress=plan.progress)
+
+    assert resumed.space(99) == "", "its rows are told from others by their time"
+    assert (resumed.displacing, resumed.doubtful) == ([], [])
+    assert read_all(resumed) == [(99, born.span)]
+
+
+def test_where_a_state_has_closed_gaps_a_chunk_that_is_new_may_have_been_split_off() -> None:
+    many = scattered(MOST_SPANS + 20)
+    plan = ChunkPlan(TABLE, many, Pace(limit=1))
+    read_all(plan)
+    split = chunk(99, 850, 900)
+    narrower = [chunk(4, 800, 850) if one.id == 4 else one for one in many]
+
+    resumed = ChunkPlan(TABLE, [*narrower, split], Pace(limit=1), progress=plan.progress)
+
+    assert (resumed.displacing, resumed.doubtful) == ([], [split])
+    assert read_all(resumed) == [(99, split.span)]
+    assert len(plan.progress.model_dump_json()) <= 2048
 
 
 def test_a_chunk_that_was_split_off_and_read_leaves_no_gap() -> None:

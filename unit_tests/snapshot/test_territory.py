@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from source_timescaledb.hypertables.model import Chunk, ChunkStatus, QualifiedName, Span
-from source_timescaledb.snapshot.territory import MOST_SPANS, Territory
+from source_timescaledb.snapshot.territory import MOST_SPANS, Past, Territory
 
 
 def chunk(*box: tuple[int, int]) -> Chunk:
@@ -47,3 +49,35 @@ def test_the_smallest_gaps_are_closed_where_there_are_too_many() -> None:
     assert len(spans) == MOST_SPANS
     assert (spans[0][0], spans[-1][1]) == (10, lower + 5)
     assert Territory(territory.bounds).outside(chunk((0, lower + 9))) != []
+
+
+def scattered(numbers: Iterable[int]) -> Territory:
+    """Chunks that are five wide, each with a gap of five behind it, as finished ones."""
+    territory = Territory()
+    for number in numbers:
+        territory.add(chunk((10 * number, 10 * number + 5)), [Span(10 * number, 10 * number + 5)])
+    return territory
+
+
+def test_a_chunk_in_a_gap_that_was_closed_is_told_from_one_that_has_what_another_had() -> None:
+    many = range(MOST_SPANS + 20)
+    kept = Territory(scattered(many).bounds)
+    in_a_gap, in_a_place = chunk((55, 60)), chunk((52, 55))
+
+    assert kept.outside(in_a_gap) == [], "the gap was closed"
+    assert kept.past(in_a_gap, scattered(many)) is Past.FREE
+    fewer = scattered(set(many) - {7})
+    assert kept.past(in_a_gap, fewer) is Past.UNCLEAR, "which is gone: the seventh, or what was there?"
+    split = scattered(set(many) - {5})
+    split.add(chunk((50, 52)), [Span(50, 52)])
+    assert kept.past(in_a_place, split) is Past.UNCLEAR
+    in_the_last_place = chunk((10 * many[-1], 10 * many[-1] + 5))
+    assert kept.past(in_the_last_place, scattered(many[:-1])) is Past.HELD, "no gap was closed there"
+
+
+def test_the_gaps_of_a_state_that_does_not_tell_of_them_are_none() -> None:
+    before = Territory({"": [(100, 200), (300, 400)]})
+    now = Territory({"": [(100, 200), (300, 350)]})
+
+    assert before.past(chunk((350, 400)), now) is Past.HELD
+    assert before.past(chunk((200, 300)), now) is Past.FREE
