@@ -45,6 +45,7 @@ class InProcess:
     def __init__(self, config: Mapping[str, Any], *, retry_seconds: float = 20.0) -> None:
         self.config = dict(config)
         self._retry_seconds = retry_seconds
+        self._reading: SourceTimescaledb | None = None
 
     def discover(self) -> Json:
         """The catalog, as `discover` prints it."""
@@ -73,7 +74,8 @@ class InProcess:
         logs: list[str] = []
         seen: Counter[str] = Counter()
         failure = None
-        messages = self._source().read(_logger(logs), self.config, configured, list(state or []))
+        self._reading = self._source()
+        messages = self._reading.read(_logger(logs), self.config, configured, list(state or []))
         with closing(messages):  # type: ignore[type-var] # it is a generator, whatever the base class says
             try:
                 for message in messages:
@@ -85,6 +87,11 @@ class InProcess:
             except AirbyteTracedException as error:
                 failure = error
         return Ended(lines, failure, logs)
+
+    def stop(self) -> None:
+        """Tell the read that is under way to stop, as the first signal does."""
+        assert self._reading is not None
+        self._reading.stop.set()
 
     def _source(self) -> SourceTimescaledb:
         return SourceTimescaledb(retry_seconds=self._retry_seconds)

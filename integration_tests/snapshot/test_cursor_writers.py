@@ -43,18 +43,31 @@ def make(database: Database, kind: str) -> str:
 
 
 @contextmanager
-def under_way(database: Database, table: str, number: int) -> Iterator[psycopg.Connection]:
+def under_way(
+    database: Database, table: str, number: int, time: str = "2024-01-02"
+) -> Iterator[psycopg.Connection]:
     """A transaction that has written a row and has not ended."""
     with closing(database.connect()) as writer:
-        writer.execute(f"INSERT INTO {table} VALUES ('2024-01-02', %s)".encode(), [number])
+        writer.execute(f"INSERT INTO {table} VALUES (%s, %s)".encode(), [time, number])
         yield writer
 
 
-def sync(database: Database, state: Ended | None = None) -> Ended:
+def sync(database: Database, state: Ended | None = None, *, stop_at: int = 0) -> Ended:
+    """A sync, which is stopped when it has told so many rows."""
     source = InProcess(database.config())
-    ended = source.read(source.catalog("incremental", metrics="number"), state.state() if state else None)
+    catalog = source.catalog("incremental", metrics="number")
+    ended = source.read(catalog, state.state() if state else None, {("RECORD", stop_at): source.stop})
     assert ended.failure is None
     return ended
+
+
+def sync_while_writing(database: Database, writer: psycopg.Connection, *, stop_at: int = 0) -> Ended:
+    """A sync that waits for a writer, who ends when it does."""
+    with ThreadPoolExecutor(1) as thread:
+        syncing = thread.submit(sync, database, stop_at=stop_at)
+        until(lambda: database.as_superuser().execute(WAITING.encode()).fetchone() == (1,))
+        writer.commit()
+        return syncing.result()
 
 
 def numbers(ended: Ended) -> set[int]:
@@ -66,15 +79,25 @@ def test_a_row_that_was_being_written_below_the_highest_value_is_waited_for(
     database: Database, kind: str
 ) -> None:
     table = make(database, kind)
-    with under_way(database, table, 2) as writer, ThreadPoolExecutor(1) as thread:
+    with under_way(database, table, 2) as writer:
         database.execute("INSERT INTO metrics VALUES ('2024-01-02', 3)")
-        syncing = thread.submit(sync, database)
-        until(lambda: database.as_superuser().execute(WAITING.encode()).fetchone() == (1,))
-        writer.commit()
-        first = syncing.result()
+        first = sync_while_writing(database, writer)
 
     assert numbers(first) == {1, 2, 3}
     assert numbers(sync(database, first)) == set()
+
+
+def test_a_row_that_was_waited_for_is_in_the_next_sync_if_one_is_stopped_before_it(
+    database: Database,
+) -> None:
+    """It is in a chunk of its own, which was not there when chunks were listed."""
+    make(database, "hypertable")
+    with under_way(database, "metrics", 2, time="2024-12-31") as writer:
+        database.execute("INSERT INTO metrics VALUES ('2024-01-02', 3)")
+        first = sync_while_writing(database, writer, stop_at=2)
+
+    assert numbers(first) == {1, 3}
+    assert numbers(sync(database, first)) == {2}
 
 
 @pytest.mark.any_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -169,6 +170,29 @@ def test_a_network_that_swallows_everything_for_good_is_one_transient_error(
     assert error["failure_type"] == "transient_error"
     assert "public.metrics" in error["message"]
     assert ended.statuses[-2:] == [("public", "metrics", "INCOMPLETE"), ("public", "parts", "INCOMPLETE")]
+
+
+def test_a_read_that_is_stopped_while_it_waits_for_its_server_leaves_the_state_of_all_its_rows(
+    load: Database,
+) -> None:
+    """All rows are told, and what is left is a look at the catalog."""
+    address = load.cluster.address
+    catalog = InProcess(load.config()).catalog(streams=["metrics"])
+    with Proxy(address.host, address.port) as proxy:
+        sync = InProcess(load.config(port=proxy.port))
+
+        def leave() -> None:
+            proxy.refuse()
+            threading.Timer(0.5, sync.stop).start()
+
+        stopped = sync.read(catalog, None, {("RECORD", 100_000): leave})
+
+    assert stopped.failure is None
+    assert stopped.statuses[-1] == ("public", "metrics", "INCOMPLETE")
+    assert stopped.states[-1].records_before == len(stopped.rows("metrics")) == 100_000
+    resumed = InProcess(load.config()).read(catalog, stopped.state())
+    assert resumed.rows("metrics") == []
+    assert resumed.statuses[-1] == ("public", "metrics", "COMPLETE")
 
 
 def test_a_server_that_is_gone_for_good_is_one_transient_error(

@@ -7,10 +7,11 @@ then, chunk 1 is half read, chunks 2 and 3 are not read yet.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 
-from integration_tests.inprocess import InProcess
+from integration_tests.inprocess import Acts, InProcess
 from integration_tests.slices import shrink_slices
 from source_timescaledb.hypertables.model import ChunkStatus
 from testkit.database import Database
@@ -155,6 +156,24 @@ def test_frozen_chunks_are_read_whole(metrics: Metrics, given: Act) -> None:
 @pytest.mark.parametrize("place", [BEHIND, UNDER, AHEAD])
 def test_chunks_that_are_merged_during_the_read_give_each_row_once(metrics: Metrics, place: int) -> None:
     assert metrics.read_during(("CALL merge_chunks('{chunk}', '{next}')",), place) == once()
+
+
+def test_what_was_merged_is_left_to_the_next_sync_by_one_that_is_stopped_in_its_last_slice(
+    metrics: Metrics,
+) -> None:
+    """The chunk after the one that is half read goes into that; the last row is of the chunk after it."""
+    sync = InProcess(metrics.database.config(timescaledb={"parallel_chunks": 1}))
+    merge = partial(metrics.perform, ("CALL merge_chunks('{chunk}', '{next}')",), UNDER)
+    acts: Acts = {("RECORD", HALFWAY): merge, ("RECORD", (CHUNKS - 1) * ROWS): sync.stop}
+
+    stopped = sync.read(acts=acts)
+    resumed = sync.read(state=stopped.state())
+
+    assert stopped.statuses[-1] == ("public", "metrics", "INCOMPLETE")
+    assert len(stopped.rows("metrics")) == (CHUNKS - 1) * ROWS
+    assert resumed.statuses[-1] == ("public", "metrics", "COMPLETE")
+    told = [*stopped.rows("metrics"), *resumed.rows("metrics")]
+    assert Counter(row["number"] for row in told) == once()
 
 
 @pytest.mark.parametrize("place", [BEHIND, UNDER, AHEAD])

@@ -61,7 +61,7 @@ class StreamReading:
         except BrokenPipeError:
             raise
         except Stopped:
-            pass
+            yield from self._last_words()
         except Exception as error:  # noqa: BLE001 - whatever ends this stream, the others go on
             self.failed = True
             yield from self._failure(error)
@@ -71,9 +71,13 @@ class StreamReading:
         status = AirbyteStreamStatus.COMPLETE if complete else AirbyteStreamStatus.INCOMPLETE
         yield stream_status(name, status)
 
-    def _failure(self, error: Exception) -> Iterator[AirbyteMessage]:
+    def _last_words(self) -> Iterator[AirbyteMessage]:
+        """The STATE of what was written, however far the stream has come."""
         if self._opening is not None:
             yield self._state(self._opening, complete=False)
+
+    def _failure(self, error: Exception) -> Iterator[AirbyteMessage]:
+        yield from self._last_words()
         if not isinstance(error, ConnectorError):
             self._session.logger.error("%s ended by %s.", self._request.name, type(error).__qualname__)
         yield error_trace(error, self._request.name)
@@ -90,8 +94,7 @@ class StreamReading:
             self._request.name, opening.plan, opening.statistics, self._counters, self._session.clock
         )
         yield from estimates.now()
-        yield from self._read_slices(opening)
-        complete = opening.plan.exhausted and (yield from self._read_tiered(opening))
+        complete = (yield from self._read_slices(opening)) and (yield from self._read_tiered(opening))
         yield from estimates.now()
         yield self._state(opening, complete=complete)
         if opening.plan.pace.raised:
@@ -106,12 +109,26 @@ class StreamReading:
         """A full refresh whose state is complete belongs to an attempt of the same job: it is not read again."""
         return self._request.mode is Mode.FULL_REFRESH and self._before is not None and self._before.complete
 
-    def _read_slices(self, opening: Opening) -> Iterator[AirbyteMessage]:
-        """Read until the plan is exhausted and no chunk was born meanwhile."""
+    def _read_slices(self, opening: Opening) -> Messages:
+        """Read until the plan is exhausted; whether nothing is left."""
+        plan = opening.plan
+        if isinstance(plan, ChunkPlan):
+            return (yield from self._read_chunks(plan, opening))
+        yield from self._read_by(plan, opening)
+        return plan.exhausted
+
+    def _read_chunks(self, plan: ChunkPlan, opening: Opening) -> Messages:
+        """Read chunks, with a look for others before and after; whether nothing is left.
+
+        Only that look can tell: a chunk that was born, or took in another one, may have rows that nobody has read. Told
+        to stop, nobody looks, and the next sync does.
+        """
         while not self._session.stop.is_set():
-            yield from self._read_by(opening.plan, opening)
-            if not self._extended(opening):
-                break
+            self._join(plan)
+            if plan.exhausted:
+                return True
+            yield from self._read_by(plan, opening)
+        return False
 
     def _read_by(self, plan: Plan, opening: Opening) -> Iterator[AirbyteMessage]:
         """Read until the plan is exhausted, or a chunk is born, which then joins it."""
@@ -161,14 +178,11 @@ class StreamReading:
             if chunk_finished or self._session.clock() - self._last_state >= STATE_SECONDS:
                 yield self._state(opening, complete=False)
 
-    def _extended(self, opening: Opening) -> bool:
-        """Whether chunks were born or merged since, of which something is read too."""
-        plan = opening.plan
-        if not isinstance(plan, ChunkPlan) or self._session.stop.is_set():
-            return False
-        if join_chunks(self._session, self._request, plan):
+    def _join(self, plan: ChunkPlan) -> None:
+        """Let chunks join that were born, or took others in, since the last look. Raises ConnectorError."""
+        join_chunks(self._session, self._request, plan)
+        if not plan.exhausted:
             self._session.settle_replica()
-        return not plan.exhausted
 
     def _state(self, opening: Opening, *, complete: bool) -> AirbyteMessage:
         position = opening.cursor.position if opening.cursor else None
