@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from integration_tests.truth import Truth
 from integration_tests.watched import await_look, terminate
 from source_timescaledb.hypertables.watcher import CHANNEL
 from testkit.database import Database
+from testkit.protocol import Json
 
 Filled = Callable[[Database], None]
 NEVER = 3600
@@ -108,3 +111,70 @@ def test_without_a_connection_to_spare_chunks_are_found_at_the_end_of_the_stream
 
     assert len([row for row in ended.rows("metrics") if row["note"] == "born"]) == 10
     assert any("no connection to watch" in line for line in ended.logged)
+
+
+def days(database: Database) -> None:
+    """Makes `metrics` with three chunks of ten rows."""
+    database.execute("CREATE TABLE metrics (time timestamptz NOT NULL, number int)")
+    database.execute("SELECT create_hypertable('metrics', 'time', chunk_time_interval => interval '1 day')")
+    database.execute(
+        "INSERT INTO metrics SELECT '2024-01-01'::timestamptz + i * interval '144 minutes', i"
+        " FROM generate_series(0, 29) i"
+    )
+    database.grant_select("metrics")
+
+
+def chase(database: Database, source: InProcess, catalog: Json) -> Ended:
+    """A sync during which three chunks are born at each of its first STATEs, with lower numbers than all others."""
+    days_after = count(10)
+
+    def act() -> None:
+        for day in (next(days_after) for _ in range(3)):
+            database.execute(
+                "INSERT INTO metrics VALUES ('2024-01-01'::timestamptz + %s * interval '1 day', %s)",
+                [day, -day],
+            )
+
+    ended = source.read(catalog, None, {("STATE", number): act for number in range(1, 100)})
+
+    assert ended.failure is None
+    assert ended.statuses[-1] == ("public", "metrics", "COMPLETE")
+    assert 0 < next(days_after) - 10 < 150
+    assert "Chunks are born faster than they are read" in "".join(ended.logged)
+    return ended
+
+
+def numbers(*syncs: Ended) -> Counter[int]:
+    return Counter(row["number"] for ended in syncs for row in ended.rows("metrics"))
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_full_refresh_ends_although_chunks_are_born_faster_than_they_are_read(database: Database) -> None:
+    days(database)
+    source = InProcess(database.config())
+
+    ended = chase(database, source, source.catalog())
+
+    told = numbers(ended)
+    assert {*range(30)} <= {*told}
+    assert max(told.values()) == 1
+    assert ended.states[-1].message["stream"]["stream_state"]["complete"]
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_cursor_passes_over_no_chunk_although_they_are_born_faster_than_they_are_read(
+    database: Database,
+) -> None:
+    days(database)
+    source = InProcess(database.config())
+    catalog = source.catalog("incremental", metrics="number")
+
+    first = chase(database, source, catalog)
+    second = source.read(catalog, first.state())
+    third = source.read(catalog, second.state())
+
+    assert numbers(first, second) == Counter(
+        number for (number,) in database.rows("SELECT number FROM metrics")
+    )
+    assert numbers(second)
+    assert numbers(third) == Counter()

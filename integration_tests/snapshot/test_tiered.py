@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 
@@ -227,3 +228,23 @@ def test_check_tells_of_tiered_storage(tiered: Database, setting: str) -> None:
     assert succeeded
     told = [line for line in logs if "Rows in tiered storage are not read: public.metrics" in line]
     assert len(told) == (setting == "skip")
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_rows_in_tiered_storage_are_read_although_chunks_are_born_faster_than_they_are_read(
+    tiered: Database,
+) -> None:
+    later = itertools.count(100)
+
+    def bear() -> None:
+        for day in (next(later) for _ in range(5)):
+            tiered.execute(
+                "INSERT INTO metrics VALUES ('2024-01-01'::timestamptz + %s * interval '1 day', 0, %s)",
+                [day, day * ROWS],
+            )
+
+    ended = sync(tiered).read(acts={("STATE", number): bear for number in range(1, 100)})
+
+    assert "born faster than they are read" in "".join(ended.logged)
+    found = days(ended)
+    assert {day: rows for day, rows in found.items() if day < 100} == dict.fromkeys(range(DAYS), ROWS)

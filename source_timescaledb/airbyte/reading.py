@@ -16,8 +16,10 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.estimates import Estimates
+from source_timescaledb.airbyte.goal import Goal
 from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_state, stream_status
 from source_timescaledb.airbyte.opening import Opening, join_chunks, open_stream, usable_state
+from source_timescaledb.airbyte.owed import ChunksOwed
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.airbyte.tiered import tell_tiered, tiered_plan
 from source_timescaledb.errors import ConnectorError
@@ -34,7 +36,7 @@ from source_timescaledb.state.model import StreamState
 STATE_SECONDS: Final = 1.0
 
 Messages = Generator[AirbyteMessage, None, bool]
-"""Messages, and at the end whether the stream is complete."""
+"""Messages, and at the end whether that was all of them."""
 
 
 class StreamReading:
@@ -48,6 +50,8 @@ class StreamReading:
         self._estimates: Estimates | None = None
         self._counters = session.counters.stream(request.name)
         self._unreported = 0
+        self._left_over = False
+        """Whether chunks are left that a cursor is not to pass over."""
         self._counters.began = self._last_state = session.clock()
         self.failed = False
 
@@ -94,23 +98,23 @@ class StreamReading:
             self._request.name, opening.plan, opening.statistics, self._counters, self._session.clock
         )
         yield from estimates.now()
-        complete = (yield from self._read_slices(opening)) and (yield from self._read_tiered(opening))
+        ended = (yield from self._read_slices(opening)) and (yield from self._read_tiered(opening))
         yield from estimates.now()
-        yield self._state(opening, complete=complete)
+        yield self._state(opening, complete=ended and not self._left_over)
         if opening.plan.pace.raised:
             self._session.logger.warning(
                 "%s: transactions had to last longer than timescaledb.max_transaction_seconds, because finding rows "
                 "takes most of that. An index that begins with the time column, or the key, would end this.",
                 self._request.name,
             )
-        return complete
+        return ended
 
     def _finished_before(self) -> bool:
         """A full refresh whose state is complete belongs to an attempt of the same job: it is not read again."""
         return self._request.mode is Mode.FULL_REFRESH and self._before is not None and self._before.complete
 
     def _read_slices(self, opening: Opening) -> Messages:
-        """Read until the plan is exhausted; whether nothing is left."""
+        """Read all that the plan has; whether that came to its end."""
         plan = opening.plan
         if isinstance(plan, ChunkPlan):
             return (yield from self._read_chunks(plan, opening))
@@ -118,17 +122,34 @@ class StreamReading:
         return plan.exhausted
 
     def _read_chunks(self, plan: ChunkPlan, opening: Opening) -> Messages:
-        """Read chunks, with a look for others before and after; whether nothing is left.
+        """Read chunks, with a look for others before and after, until the goal is reached; whether it is.
 
         Only that look can tell: a chunk that was born, or took in another one, may have rows that nobody has read. Told
         to stop, nobody looks, and the next sync does.
         """
+        goal = Goal([ChunksOwed(plan)])
         while not self._session.stop.is_set():
             self._join(plan)
-            if plan.exhausted:
+            if goal.reached():
+                self._leave(goal.left, opening)
                 return True
             yield from self._read_by(plan, opening)
         return False
+
+    def _leave(self, chunks: int, opening: Opening) -> None:
+        """Leave so many chunks that were born during the read to the next sync.
+
+        A full refresh is complete without them. A cursor that moved on would pass over rows in them: it stays, and the
+        next sync goes on below the same bound; one that has none has nothing to pass over.
+        """
+        if not chunks:
+            return
+        self._session.logger.info(
+            "%s: Chunks are born faster than they are read: %d are left to the next sync.",
+            self._request.name,
+            chunks,
+        )
+        self._left_over = opening.cursor is not None and opening.cursor.position.upper is not None
 
     def _read_by(self, plan: Plan, opening: Opening) -> Iterator[AirbyteMessage]:
         """Read until the plan is exhausted, or a chunk is born, which then joins it."""
@@ -137,8 +158,8 @@ class StreamReading:
                 yield from self._emit(crew, opening, result)
 
     def _read_tiered(self, opening: Opening) -> Messages:
-        """Read what is in tiered storage, which comes last; whether nothing of it is left."""
-        plan = tiered_plan(self._session, self._request, opening.plan)
+        """Read what is in tiered storage, which comes last; whether nothing of it is left to this sync."""
+        plan = None if self._left_over else tiered_plan(self._session, self._request, opening.plan)
         if plan is None:
             return True
         yield self._state(opening, complete=False)

@@ -55,12 +55,12 @@ def tell_tiered(session: Session, request: StreamRequest) -> None:
 
 
 def tiered_plan(session: Session, request: StreamRequest, plan: Plan | None) -> TieredPlan | None:
-    """What is left to read of a stream by whose plan all other chunks were read; None if nothing is.
+    """What is left to read of a stream by whose plan all other chunks were read that it owes; None if nothing is.
 
     The catalog is asked now: chunks may have been moved while the others were read. Raises ConnectorError.
     """
     hypertable = request.relation.hypertable
-    if hypertable is None or not isinstance(plan, ChunkPlan) or not plan.exhausted or not _are_read(session):
+    if hypertable is None or not isinstance(plan, ChunkPlan) or not _are_read(session):
         return None
     chunks = all_chunks(session, request)
     tiered = next((chunk for chunk in chunks if chunk.tiered), None)
