@@ -178,3 +178,23 @@ def test_a_cursor_passes_over_no_chunk_although_they_are_born_faster_than_they_a
     )
     assert numbers(second)
     assert numbers(third) == Counter()
+
+
+def test_a_chunk_that_is_born_while_a_cursor_is_stopped_in_its_last_slice_is_in_the_next_sync(
+    database: Database,
+) -> None:
+    days(database)
+    source = InProcess(database.config())
+    catalog = source.catalog("incremental", metrics="number")
+
+    def act() -> None:
+        database.execute("INSERT INTO metrics VALUES ('2024-02-01', -1)")
+        source.stop()
+
+    stopped = source.read(catalog, None, {("RECORD", 30): act})
+    resumed = source.read(catalog, stopped.state())
+
+    assert stopped.statuses[-1] == ("public", "metrics", "INCOMPLETE")
+    assert numbers(stopped) == Counter(range(30))
+    assert numbers(resumed) == Counter([-1])
+    assert resumed.statuses[-1] == ("public", "metrics", "COMPLETE")

@@ -216,6 +216,75 @@ def test_rows_without_a_cursor_value_come_with_the_first_sync(database: Database
     assert (first, second, third) == ([*range(50)], [], [7])
 
 
+def test_rows_of_a_table_without_any_cursor_value_come_once_and_none_is_forgotten(
+    database: Database, kind: str
+) -> None:
+    create(database, kind)
+    database.execute("ALTER TABLE metrics ADD COLUMN changed int")
+    add(database, range(50))
+    syncs = Syncs(database, metrics="changed")
+
+    first = syncs.numbers()
+    second = syncs.numbers()
+    add(database, [50])
+    third = syncs.numbers()
+    database.execute("UPDATE metrics SET changed = 1 WHERE number = 7")
+    fourth = syncs.numbers()
+    fifth = syncs.numbers()
+
+    assert (first, second) == ([*range(50)], [])
+    assert 50 in third
+    assert (fourth, fifth) == ([7], [])
+
+
+def test_a_value_in_a_chunk_that_was_read_when_none_had_one_is_not_passed_over(
+    database: Database,
+    small_slices: None,  # noqa: ARG001 - a STATE after each chunk
+) -> None:
+    create(database, "hypertable")
+    database.execute("ALTER TABLE metrics ADD COLUMN changed int")
+    add(database, range(48))
+    sync = InProcess(database.config(timescaledb={"parallel_chunks": 1}))
+    catalog = sync.catalog("incremental", metrics="changed")
+
+    stopped = sync.read(catalog, None, {("STATE", 1): sync.stop})
+    database.execute("UPDATE metrics SET changed = 1 WHERE number = 3")
+    resumed = sync.read(catalog, stopped.state())
+
+    assert 3 in {row["number"] for row in stopped.rows("metrics")}
+    assert stopped.statuses[-1] == ("public", "metrics", "INCOMPLETE")
+    assert [row["number"] for row in resumed.rows("metrics") if row["changed"] == 1] == [3]
+
+
+@pytest.mark.parametrize(
+    ("column", "endless"),
+    [
+        ("float8", ("Infinity", "NaN")),
+        ("numeric", ("NaN", "Infinity")),
+        ("timestamptz", ("infinity", "infinity")),
+    ],
+)
+def test_rows_of_a_table_with_values_past_every_real_one_alone_come_once_and_none_is_forgotten(
+    database: Database, column: str, endless: tuple[str, str]
+) -> None:
+    database.execute(f"CREATE TABLE metrics (number serial, changed {column})".encode())
+    database.grant_select("metrics")
+    syncs = Syncs(database, metrics="changed")
+
+    def insert(value: str) -> None:
+        database.execute(f"INSERT INTO metrics (changed) VALUES (%s::{column})".encode(), [value])
+
+    insert(endless[0])
+    first = syncs.numbers()
+    second = syncs.numbers()
+    insert(endless[1])
+    third = syncs.numbers()
+    fourth = syncs.numbers()
+
+    assert (first, second, fourth) == ([1], [], [])
+    assert 2 in third
+
+
 @pytest.mark.parametrize(
     ("column", "finite", "later", "infinite"),
     [

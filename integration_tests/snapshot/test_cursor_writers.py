@@ -54,7 +54,7 @@ def under_way(
 
 def sync(database: Database, state: Ended | None = None, *, stop_at: int = 0) -> Ended:
     """A sync, which is stopped when it has told so many rows."""
-    source = InProcess(database.config())
+    source = InProcess(database.config(timescaledb={"parallel_chunks": 1}))
     catalog = source.catalog("incremental", metrics="number")
     ended = source.read(catalog, state.state() if state else None, {("RECORD", stop_at): source.stop})
     assert ended.failure is None
@@ -98,6 +98,19 @@ def test_a_row_that_was_waited_for_is_in_the_next_sync_if_one_is_stopped_before_
 
     assert numbers(first) == {1, 3}
     assert numbers(sync(database, first)) == {2}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_a_load_into_an_empty_table_that_was_waited_for_comes_once(database: Database, kind: str) -> None:
+    table = make(database, kind)
+    database.execute("DELETE FROM metrics")
+    with under_way(database, table, 2) as writer:
+        first = sync_while_writing(database, writer)
+    second = sync(database, first)
+
+    assert [*first.rows("metrics"), *second.rows("metrics")] == second.rows("metrics")
+    assert numbers(second) == {2}
+    assert numbers(sync(database, second)) == set()
 
 
 @pytest.mark.any_server

@@ -72,7 +72,7 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
             f"Looking for the highest {request.cursor} of {name}",
         )
         _await_writers(session, request)
-    plan = _plan(session, request, chunks, cursor, before.progress if before else None)
+    plan = _plan(session, request, chunks, cursor, _progress(before))
     session.settle_replica()
     return Opening(
         plan=plan,
@@ -87,6 +87,13 @@ def open_stream(session: Session, request: StreamRequest, before: StreamState | 
         cursor=cursor,
         statistics=ask_statistics(session, relation, chunks),
     )
+
+
+def _progress(before: StreamState | None) -> Progress | None:
+    """Where an unfinished read stands; nowhere if its cursor had no bound: rows below the one of now may be anywhere."""
+    if before is None or (before.cursor is not None and before.cursor.upper is None):
+        return None
+    return before.progress
 
 
 def _await_writers(session: Session, request: StreamRequest) -> None:
@@ -324,7 +331,7 @@ def _condition(
     session: Session, request: StreamRequest, cursor: CursorRange | None, plan: Plan
 ) -> sql.Composable | None:
     """What every row must fulfil; a window of time only where no chunk plan keeps to it."""
-    conditions = [cursor.condition] if cursor is not None and cursor.condition is not None else []
+    conditions = [cursor.condition] if cursor is not None else []
     hypertable = request.relation.hypertable
     if hypertable is not None and not isinstance(plan, ChunkPlan):
         window = _window(session, request, cursor)

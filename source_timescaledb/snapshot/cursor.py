@@ -3,14 +3,16 @@
 A sync reads from where the last one stopped up to the highest value that existed when it *started*. The upper bound
 is what makes it right while people write: a row updated behind a reader's back gets a higher value than the bound and
 so belongs to the next sync, whichever slice it sits in. The first sync has no lower bound and takes rows without a
-cursor value too.
+cursor value too. Where no row has a value when it starts, it takes only those, and none that gets one while it reads:
+the next sync is the first with a bound.
 
 Two rows may share the highest value, and the second may be written after the sync. So the number of rows with that
 value is remembered: if there are more of them next time, they are read again, and none is missed. (The rule of
 source-postgres too: `cursor_record_count`.) Infinity and NaN lie past every value: as the last one they would stop
-the cursor for ever, so they never become it, and the rows that have them are counted and read again in the same way.
-Who is writing when the bound is looked up may have lower values, and is waited for (`postgres.writers`). What a cursor
-cannot see at all, rows written later with a lower value, needs CDC.
+the cursor for ever, so they never become it, and the rows that have them are counted and read again in the same way;
+so are those without a value, as long as there is none. Who is writing when the bound is looked up may have lower
+values, and is waited for (`postgres.writers`). What a cursor cannot see at all, rows written later with a lower
+value, needs CDC.
 
 A value that a crash of the server takes back (`postgres.durability`) is one that the next row may have, which would then
 look as if it had been read. So the bound counts only when it is on disk.
@@ -30,6 +32,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from typing_extensions import LiteralString
 
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables import bounds
@@ -70,8 +73,8 @@ class CursorRange:
     """What one sync reads by its cursor, and what it will remember."""
 
     position: CursorPosition
-    condition: sql.Composable | None
-    """The condition on every row; None if every row is read."""
+    condition: sql.Composable
+    """The condition on every row."""
     window: Span
     """What of time can hold such rows; everything unless the cursor is the time dimension."""
 
@@ -97,8 +100,6 @@ def open_range(
 
 def closed(position: CursorPosition) -> CursorPosition:
     """What to remember when everything up to the upper bound has been read."""
-    if position.upper is None:
-        return position
     return CursorPosition(
         field=position.field,
         value=position.upper,
@@ -140,8 +141,15 @@ class _Opening:
                     "type": self._type,
                 }
             )
-        again = position.value is not None and self._count(position.value)[0] > position.count
-        return CursorRange(position, self._condition(position, inclusive=again), self._window(position))
+        condition = self._condition(position, again=self._again(position))
+        return CursorRange(position, condition, self._window(position))
+
+    def _again(self, position: CursorPosition) -> bool:
+        """Whether rows are read that have the last sync's value, or none if it found none: there are more of them now."""
+        if position.value is None and position.upper is not None and not position.count:
+            return True  # whoever has told none need not count them
+        same = position.value == position.upper
+        return (position.upper_count if same else self._count(position.value)[0]) > position.count
 
     def _check_type(self, position: CursorPosition) -> None:
         if not position.type or position.type == self._type:
@@ -182,39 +190,50 @@ class _Opening:
         return row[0] if row else None
 
     def _count(self, value: str | None) -> tuple[int, int]:
-        """How many rows have exactly this value, and how many one past every value."""
-        if value is None:
-            return 0, 0
-        at = self._internal(value)
-        literal = sql.Literal(value)
-        query = sql.SQL("SELECT count(*), 0 FROM {source} WHERE {name} = {value}")
+        """How many rows have exactly this value, or none, and how many one past every value."""
+        at = None if value is None else self._internal(value)
+        sought = self._without_value if value is None else self._compared("=", value)
+        query = sql.SQL("SELECT count(*), 0 FROM {source} WHERE {sought}")
         if self._infinite:
             query = sql.SQL(
-                "SELECT count(*) FILTER (WHERE {name} = {value}), count(*) FILTER (WHERE {name} >= 'infinity') "
-                "FROM {source} WHERE {name} = {value} OR {name} >= 'infinity'"
+                "SELECT count(*) FILTER (WHERE {sought}), count(*) FILTER (WHERE {endless}) "
+                "FROM {source} WHERE {sought} OR {endless}"
             )
         rows = [
-            self._ask(query.format(source=relation_name(source), name=self._name, value=literal))
+            self._ask(query.format(source=relation_name(source), sought=sought, endless=self._endless))
             for source, span in self._sources()
             if at is None or span.upper == OPEN_ABOVE or span.lower <= at < span.upper
         ]
         return sum(row[0] for row in rows if row), sum(row[1] for row in rows if row)
 
-    def _condition(self, position: CursorPosition, *, inclusive: bool) -> sql.Composable | None:
-        """Which rows belong to this sync; the first one takes those without a finite value too."""
-        if position.upper is None:
-            return None
-        upper = sql.Literal(position.upper)
-        if position.value is None:
-            grown = sql.SQL("({} > {}) IS NOT TRUE").format(self._name, upper)
-        else:
-            operator = sql.SQL(">=" if inclusive else ">")
-            grown = sql.SQL("{0} {1} {2} AND {0} <= {3}").format(
-                self._name, operator, sql.Literal(position.value), upper
-            )
-        if self._infinite and (position.value is None or position.upper_endless > position.endless):
-            return sql.SQL("({} OR {} >= 'infinity')").format(grown, self._name)
-        return grown
+    def _condition(self, position: CursorPosition, *, again: bool) -> sql.Composable:
+        """Which rows belong to this sync."""
+        kinds: list[sql.Composable] = []
+        if position.upper is not None:
+            kinds.append(self._grown(position.value, position.upper, inclusive=again))
+        if position.value is None and again:
+            kinds.append(self._without_value)
+        if self._infinite and position.upper_endless > position.endless:
+            kinds.append(self._endless)
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(kinds)) if kinds else sql.SQL("false")
+
+    def _grown(self, value: str | None, upper: str, *, inclusive: bool) -> sql.Composable:
+        """The rows above the last sync's value, or from it on, up to the bound."""
+        below = self._compared("<=", upper)
+        if value is None:
+            return below
+        return sql.SQL("{} AND {}").format(self._compared(">=" if inclusive else ">", value), below)
+
+    def _compared(self, operator: LiteralString, value: str) -> sql.Composable:
+        return sql.SQL("{} {} {}").format(self._name, sql.SQL(operator), sql.Literal(value))
+
+    @property
+    def _without_value(self) -> sql.Composable:
+        return sql.SQL("{} IS NULL").format(self._name)
+
+    @property
+    def _endless(self) -> sql.Composable:
+        return self._compared(">=", "infinity")
 
     def _window(self, position: CursorPosition) -> Span:
         """What of time can hold rows of this sync, if the cursor is the time dimension."""

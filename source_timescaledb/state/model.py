@@ -81,7 +81,7 @@ class CursorPosition(_Fact):
     value: str | None = None
     """The highest cursor value of the last finished sync, as PostgreSQL's text; None before the first."""
     count: int = 0
-    """How many rows had exactly that value then: if there are more now, they are read again, none is missed."""
+    """How many rows had exactly that value then, or none: if there are more now, they are read again, none is missed."""
     endless: int = 0
     """How many rows had infinity or NaN, which are past every value, then; the same rule."""
     upper: str | None = None
