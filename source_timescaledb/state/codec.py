@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from source_timescaledb.hypertables.chunk_memory import ChunkMemory, pack, unpac
 from source_timescaledb.hypertables.model import QualifiedName, ServerFacts
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.state.model import (
+    OTHER_STATE_TYPES,
     VERSION,
     ChunkEventsState,
     DatabaseIdentity,
@@ -30,6 +31,7 @@ from source_timescaledb.state.model import (
 )
 
 _LSN: Final = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
+_AS_EMITTED: Final = "Pass the state as a sync emitted it, or clear the connection's state to read all again."
 _RESET: Final = "Clear the stream's state (refresh it in Airbyte) to read it again from the start."
 
 
@@ -65,19 +67,32 @@ def _unwrap(message: object) -> Mapping[str, Any]:
 def stream_states(messages: list[Mapping[str, Any]]) -> dict[QualifiedName, Mapping[str, Any]]:
     """The raw stream states by (namespace, name); streams with a null or empty state are left out.
 
-    Raises ConfigurationError for a state of another type than STREAM.
+    Raises ConfigurationError for a state of another type than STREAM, and for one that is no state.
     """
     states: dict[QualifiedName, Mapping[str, Any]] = {}
     for message in messages:
-        stream = message.get("stream")
-        if message.get("type", "STREAM") != "STREAM" or not isinstance(stream, Mapping):
-            raise ConfigurationError(
-                f"The state is of type {message.get('type', 'LEGACY')}, and this configuration keeps one per stream.",
-                remedy="Clear the connection's state: it was written by another connector or replication method.",
-            )
-        if blob := stream.get("stream_state"):
-            states[_name(stream)] = blob
+        stream = _stream(message)
+        if stream is not None and _says_something(stream):
+            name = _name(stream)
+            states[name] = _object(stream["stream_state"], f"The state of stream {name}")
     return states
+
+
+def _stream(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a state says of its one stream; None for a GLOBAL state that says nothing."""
+    kind, stream = message.get("type", "STREAM"), message.get("stream")
+    if kind == "STREAM" and isinstance(stream, Mapping):
+        return stream
+    if kind == "GLOBAL":
+        shared, entries = _global(message)
+        if shared is None and not any(map(_says_something, entries)):
+            return None
+    if kind == "STREAM" and "type" in message:
+        raise ConfigurationError("A state of type STREAM holds no stream.", remedy=_AS_EMITTED)
+    raise ConfigurationError(
+        f"The state is of type {message.get('type', 'LEGACY')}, and this configuration keeps one per stream.",
+        remedy="Clear the connection's state: it was written by another connector or replication method.",
+    )
 
 
 def decode(name: QualifiedName, blob: Mapping[str, Any], database: DatabaseIdentity) -> StreamState:
@@ -114,7 +129,7 @@ def decode_chunk_events(
 
     Raises ConfigurationError if the state's version, shape or database is not ours.
     """
-    state = _validated(ChunkEventsState, blob, f"The state of stream {name}", database)
+    state = _validated(ChunkEventsState, blob, f"The state of stream {name}")
     if not same_database(state.database, database):
         raise ConfigurationError(
             f"The state of stream {name} was written for another database (database {state.database.name} of cluster "
@@ -158,6 +173,26 @@ class FollowedStates:
     streams: Mapping[QualifiedName, FollowedState]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptStates:
+    """What was kept of the last sync: of the streams whose changes were followed, and, as it came, of each other one."""
+
+    followed: FollowedStates | None
+    plain: Mapping[QualifiedName, Mapping[str, Any]]
+
+
+def kept_states(
+    messages: list[Mapping[str, Any]], database: DatabaseIdentity, *, following: bool
+) -> KeptStates:
+    """All that the states say; `following` where changes are followed, so that there may be a GLOBAL one.
+
+    Raises ConfigurationError if anything in them is not ours.
+    """
+    if not following:
+        return KeptStates(None, stream_states(messages))
+    return KeptStates(followed_states(messages, database), stream_states(other_states(messages)))
+
+
 def followed_states(messages: list[Mapping[str, Any]], database: DatabaseIdentity) -> FollowedStates | None:
     """The state of followed streams, from one GLOBAL state or, under `state_mode: stream`, from one for each stream.
 
@@ -168,34 +203,35 @@ def followed_states(messages: list[Mapping[str, Any]], database: DatabaseIdentit
     positions: list[LogPosition] = []
     streams: dict[QualifiedName, FollowedState] = {}
     for message in messages:
-        match message:
-            case {"type": "GLOBAL", "global": Mapping() as shared} | {
-                "type": "GLOBAL",
-                "global_": Mapping() as shared,
-            }:
-                positions.append(
-                    _validated(LogPosition, shared.get("shared_state"), "The shared state", database)
-                )
-                for entry in _entries(shared.get("stream_states")):
-                    _add(streams, entry, database)
-            case {"stream": Mapping() as entry} if _is_followed(entry):
-                blob = dict(entry["stream_state"])
-                shared_blob = blob.pop("shared", None)
-                name = _add(streams, {**entry, "stream_state": blob}, database)
-                positions.append(
-                    _validated(LogPosition, shared_blob, f"The state of stream {name}", database)
-                )
-            case _:
-                continue
+        if message.get("type") == "GLOBAL":
+            shared, entries = _global(message)
+            known = [_add(streams, entry) for entry in entries if not _is_of_another_kind(entry)]
+            if shared is not None or any(known):
+                positions.append(_position(shared, "The shared state", database))
+        elif _is_followed(entry := message.get("stream")):
+            blob = dict(entry["stream_state"])
+            position = blob.pop("shared", None)
+            _add(streams, {**entry, "stream_state": blob})
+            positions.append(_position(position, f"The state of stream {_name(entry)}", database))
     return _united(positions, streams)
 
 
 def other_states(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The states of streams that are not followed."""
-    return [
+    """The states of streams that are not followed, each as one of type STREAM.
+
+    Those in a GLOBAL state come last, so that they count: the first versions wrote the others beside it.
+    """
+    single = [
         message
         for message in messages
-        if message.get("type") != "GLOBAL" and not _is_followed(message.get("stream") or {})
+        if message.get("type") != "GLOBAL" and not _is_followed(message.get("stream"))
+    ]
+    return single + [
+        {"type": "STREAM", "stream": entry}
+        for message in messages
+        if message.get("type") == "GLOBAL"
+        for entry in _global(message)[1]
+        if _is_of_another_kind(entry)
     ]
 
 
@@ -207,9 +243,36 @@ def encode_followed(states: FollowedStates) -> tuple[dict[str, Any], dict[Qualif
     }
 
 
-def _is_followed(entry: Mapping[str, Any]) -> bool:
-    blob = entry.get("stream_state")
-    return isinstance(blob, Mapping) and blob.get("state_type") == "cdc"
+def _global(message: Mapping[str, Any]) -> tuple[object, list[Mapping[str, Any]]]:
+    """What is shared, and the states of streams, in a GLOBAL state. Raises ConfigurationError if it is damaged."""
+    bodies = [message.get(key) for key in ("global", "global_")]
+    body = next((body for body in bodies if isinstance(body, Mapping)), None)
+    if body is None:
+        raise ConfigurationError("A state of type GLOBAL holds no JSON object.", remedy=_AS_EMITTED)
+    entries = body.get("stream_states")
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ConfigurationError(
+            "The states of streams in the GLOBAL state are damaged or missing.", remedy=_AS_EMITTED
+        )
+    return body.get("shared_state"), entries
+
+
+def _says_something(entry: Mapping[str, Any]) -> bool:
+    """Whether there is a state in an entry: null and an empty object are none."""
+    return entry.get("stream_state") not in (None, {})
+
+
+def _is_followed(entry: object) -> TypeGuard[Mapping[str, Any]]:
+    return _state_type(entry) == "cdc"
+
+
+def _is_of_another_kind(entry: object) -> bool:
+    return _state_type(entry) in OTHER_STATE_TYPES
+
+
+def _state_type(entry: object) -> object:
+    blob = entry.get("stream_state") if isinstance(entry, Mapping) else None
+    return blob.get("state_type") if isinstance(blob, Mapping) else None
 
 
 def _name(entry: Mapping[str, Any]) -> QualifiedName:
@@ -223,44 +286,40 @@ def _name(entry: Mapping[str, Any]) -> QualifiedName:
             raise ConfigurationError("A stream's state does not name its stream.", remedy=_RESET)
 
 
-def _entries(states: object) -> list[Mapping[str, Any]]:
-    """The states of streams in a GLOBAL state."""
-    if states is None:
-        return []
-    if not isinstance(states, list) or not all(isinstance(entry, Mapping) for entry in states):
-        raise ConfigurationError("The states of streams in the GLOBAL state are damaged.", remedy=_RESET)
-    return states
-
-
-def _add(
-    streams: dict[QualifiedName, FollowedState], entry: Mapping[str, Any], database: DatabaseIdentity
-) -> QualifiedName:
+def _add(streams: dict[QualifiedName, FollowedState], entry: Mapping[str, Any]) -> bool:
+    """Add the state of a followed stream; whether it has one."""
     name = _name(entry)
-    if entry.get("stream_state"):
-        streams[name] = _validated(
-            FollowedState, entry["stream_state"], f"The state of stream {name}", database
-        )
-    return name
+    if said := _says_something(entry):
+        streams[name] = _validated(FollowedState, entry["stream_state"], f"The state of stream {name}")
+    return said
+
+
+def _object(blob: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(blob, Mapping):
+        raise ConfigurationError(f"{what} is missing or no JSON object.", remedy=_RESET)
+    return blob
 
 
 Known = TypeVar("Known", LogPosition, FollowedState, ChunkEventsState)
 
 
-def _validated(model: type[Known], blob: object, what: str, database: DatabaseIdentity) -> Known:
-    if not isinstance(blob, Mapping):
-        raise ConfigurationError(f"{what} is missing or no JSON object.", remedy=_RESET)
-    if blob.get("version") != VERSION:
+def _validated(model: type[Known], blob: object, what: str) -> Known:
+    known = _object(blob, what)
+    if known.get("version") != VERSION:
         raise ConfigurationError(
-            f"{what} has version {blob.get('version')!r}, and this connector reads version {VERSION}.",
+            f"{what} has version {known.get('version')!r}, and this connector reads version {VERSION}.",
             remedy=f"Use the connector that wrote it. {_RESET}",
         )
     try:
-        state = model.model_validate(dict(blob))
+        return model.model_validate(dict(known))
     except ValidationError as error:
         where = ", ".join(sorted({".".join(map(str, part["loc"])) for part in error.errors()}))
         raise ConfigurationError(f"{what} is damaged at: {where}.", remedy=_RESET) from None
-    if isinstance(state, LogPosition):
-        _check_position(state, what, database)
+
+
+def _position(blob: object, what: str, database: DatabaseIdentity) -> LogPosition:
+    state = _validated(LogPosition, blob, what)
+    _check_position(state, what, database)
     return state
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 import pytest
 
@@ -10,16 +11,20 @@ from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.state.codec import (
     FollowedStates,
+    KeptStates,
     decode,
     encode,
     encode_followed,
     followed_states,
+    kept_states,
     other_states,
     same_database,
     stream_states,
     undress,
 )
 from source_timescaledb.state.model import (
+    OTHER_STATE_TYPES,
+    ChunkEventsState,
     ChunkProgress,
     CursorPosition,
     DatabaseIdentity,
@@ -79,6 +84,20 @@ def test_a_state_of_keys_survives_the_round_trip() -> None:
 @pytest.mark.parametrize("blob", [None, {}])
 def test_a_stream_with_an_empty_state_has_none(blob: dict[str, Any] | None) -> None:
     assert stream_states([message(blob)]) == {}
+
+
+@pytest.mark.parametrize("following", [False, True])
+@pytest.mark.parametrize("blob", ["text", [1], [], "", 7, 0, True], ids=repr)
+def test_a_stream_whose_state_is_no_object_is_refused(blob: Any, following: bool) -> None:
+    with pytest.raises(ConfigurationError, match=r"The state of stream public\.metrics is .* no JSON object"):
+        kept_states([message(blob)], HERE, following=following)
+
+
+@pytest.mark.parametrize("following", [False, True])
+@pytest.mark.parametrize("stream", [None, "text", [1], 7], ids=repr)
+def test_a_state_of_a_stream_without_one_is_refused(stream: object, following: bool) -> None:
+    with pytest.raises(ConfigurationError, match="of type STREAM holds no stream"):
+        kept_states([{"type": "STREAM", "stream": stream}], HERE, following=following)
 
 
 @pytest.mark.parametrize("garbage", ["text", [1], [None], 7])
@@ -200,9 +219,52 @@ def test_a_clock_that_no_log_has_is_refused(clock: int) -> None:
         followed_states([followed_message(clock=clock)], HERE)
 
 
+BROKEN_GLOBALS: tuple[dict[str, Any], ...] = (
+    {"global": None},
+    {"global": "x"},
+    {"global": []},
+    {},
+    {"global": {}},
+    {"global": {"shared_state": followed_message()["global"]["shared_state"]}},
+    {"global": {"shared_state": None, "stream_states": None}},
+)
+
+
+@pytest.mark.parametrize("following", [False, True])
+@pytest.mark.parametrize("body", BROKEN_GLOBALS, ids=lambda body: str(body)[:40])
+def test_a_broken_global_state_is_never_taken_for_an_empty_one(body: dict[str, Any], following: bool) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"GLOBAL (holds no JSON object|state are damaged or missing)"
+    ):
+        kept_states([{"type": "GLOBAL", **body}], HERE, following=following)
+
+
+NOTHING_OF_METRICS = {"stream_descriptor": {"name": "metrics", "namespace": "public"}, "stream_state": None}
+
+
+@pytest.mark.parametrize("following", [False, True])
+@pytest.mark.parametrize("shared", [{"shared_state": None}, {}], ids=["null", "left out"])
+@pytest.mark.parametrize("entries", [[], [NOTHING_OF_METRICS]], ids=["no streams", "no state of a stream"])
+def test_a_global_state_that_says_nothing_is_no_state(
+    shared: dict[str, Any], entries: list[Any], following: bool
+) -> None:
+    emptied = {"type": "GLOBAL", "global": {**shared, "stream_states": entries}}
+
+    assert kept_states([emptied], HERE, following=following) == KeptStates(None, {})
+
+
+def test_followed_streams_without_the_position_that_they_share_are_refused() -> None:
+    emptied = followed_message()
+    emptied["global"]["shared_state"] = None
+
+    with pytest.raises(ConfigurationError, match="shared state is missing"):
+        followed_states([emptied], HERE)
+
+
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
+        (None, "are damaged"),
         ("x", "are damaged"),
         ({}, "are damaged"),
         ([7], "are damaged"),
@@ -233,3 +295,51 @@ def test_states_of_other_streams_are_told_apart() -> None:
 
     assert other_states([followed_message(), single_message("a"), plain]) == [plain]
     assert followed_states([plain], HERE) is None
+
+
+def test_the_kinds_of_other_states_are_those_of_their_models() -> None:
+    kinds = [
+        get_args(model.model_fields["state_type"].annotation) for model in (StreamState, ChunkEventsState)
+    ]
+
+    assert sorted(OTHER_STATE_TYPES) == sorted(chain.from_iterable(kinds))
+
+
+PARTS = QualifiedName("public", "parts")
+
+
+def with_parts(told: dict[str, Any], blob: dict[str, Any]) -> dict[str, Any]:
+    """A GLOBAL state, with the state of one more stream."""
+    told["global"]["stream_states"].append({"stream_descriptor": {"name": "parts"}, "stream_state": blob})
+    return told
+
+
+@pytest.mark.parametrize("kind", ["full_refresh", "cursor_based", "chunk_events"])
+def test_a_global_state_holds_those_of_streams_that_are_not_followed_too(kind: str) -> None:
+    blob = {"version": 1, "state_type": kind}
+
+    kept = kept_states([with_parts(followed_message(), blob)], HERE, following=True)
+
+    assert kept == KeptStates(FollowedStates(POSITION, {NAME: FOLLOWED}), {PARTS: blob})
+
+
+def test_a_global_state_of_streams_of_which_none_is_followed_needs_no_position() -> None:
+    alone = with_parts({"type": "GLOBAL", "global": {"stream_states": []}}, encode(STATE))
+
+    assert kept_states([alone], HERE, following=True) == KeptStates(None, {PARTS: encode(STATE)})
+
+
+@pytest.mark.parametrize("kind", [None, "ctid", ["cdc"], 7], ids=repr)
+def test_a_state_of_no_kind_of_ours_in_a_global_one_is_refused(kind: object) -> None:
+    foreign = with_parts(followed_message(), {"version": 1, "state_type": kind})
+
+    with pytest.raises(ConfigurationError, match=r"public\.parts is damaged at"):
+        kept_states([foreign], HERE, following=True)
+
+
+def test_of_a_stream_in_a_global_state_and_beside_it_the_one_in_it_counts() -> None:
+    old, new = message({**encode(STATE), "relation": 1}), encode(STATE)
+    entry = {"stream_descriptor": {"name": "metrics", "namespace": "public"}, "stream_state": new}
+    told = {"type": "GLOBAL", "global": {"stream_states": [entry]}}
+
+    assert kept_states([told, old], HERE, following=True).plain == {NAME: new}
