@@ -95,6 +95,19 @@ def chunk_events(database: Database) -> list[Json]:
     return source.read(source.catalog("incremental", ["timescaledb_chunk_events"])).state()
 
 
+def mixture(database: Database) -> list[Json]:
+    """A table that is followed, one that is read in whole, a view with a cursor, and chunk events."""
+    followed = Followed(database, f"slot_{database.name}", {"chunk_events": True})
+    database.execute("CREATE VIEW seen AS SELECT * FROM parts")
+    followed.publish("metrics")
+    source = followed.source()
+    catalog = source.catalog(
+        "incremental", ["metrics", "events", "seen", "timescaledb_chunk_events"], seen="id"
+    )
+    catalog["streams"][1]["sync_mode"] = "full_refresh"
+    return source.read(catalog).state()
+
+
 KINDS: Final = (
     Kind("full-refresh-in-its-middle", snapshots),
     Kind("full-refresh-finished", finished_snapshots),
@@ -104,6 +117,7 @@ KINDS: Final = (
     Kind("changes-global-finished", changes("global", finished=True)),
     Kind("changes-streams-in-the-first-load", changes("stream", finished=False)),
     Kind("changes-streams-finished", changes("stream", finished=True)),
+    Kind("changes-beside-other-streams", mixture),
     Kind("chunk-events", chunk_events),
 )
 

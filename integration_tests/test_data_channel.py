@@ -227,3 +227,29 @@ def test_changes_arrive_in_their_order_and_their_states_are_committed(
     for table in TABLES:
         truth = Truth.of(database, table)
         assert destinations[table].rows(truth) == truth.rows
+
+
+@pytest.mark.parametrize(("state_mode", "kind"), [("global", "GLOBAL"), ("stream", "STREAM")])
+def test_records_of_streams_that_are_not_followed_are_counted_by_states_of_the_one_type_that_is_told(
+    published: Followed, tmp_path: Path, state_mode: str, kind: str
+) -> None:
+    published.settings |= {"state_mode": state_mode, "chunk_events": True}
+    catalog = published.source().catalog("incremental", [*TABLES, "timescaledb_chunk_events"])
+    catalog["streams"][TABLES.index("events")]["sync_mode"] = "full_refresh"
+
+    with Receiver(3) as receiver:
+        ended = published.start(tmp_path / "first", catalog, environment=receiver.environment).wait()
+        told = receiver.together()
+    published.state = platform_state(committed(told))
+    with Receiver(3) as receiver:
+        again = published.start(tmp_path / "second", catalog, environment=receiver.environment).wait()
+        repeated = receiver.together()
+
+    assert ended.exit_code == again.exit_code == 0
+    assert {state["type"] for state in committed(told)} == {kind}
+    assert len(committed(told)) == len(ended.states)
+    assert len(told.rows("timescaledb_chunk_events")) == 6
+    truth = Truth.of(published.database, "events")
+    assert truth.parsed(told.rows("events")) == truth.rows
+    assert committed(repeated)
+    assert repeated.records == {}

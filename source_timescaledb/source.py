@@ -53,12 +53,14 @@ from source_timescaledb.airbyte.observing import observed
 from source_timescaledb.airbyte.reading import StreamReading
 from source_timescaledb.airbyte.session import Session
 from source_timescaledb.airbyte.sink import ObjectSink, RecordSink
+from source_timescaledb.airbyte.states import States
 from source_timescaledb.airbyte.watching import Lookout, watching
 from source_timescaledb.config.environment import seconds_of
 from source_timescaledb.config.files import json_file
 from source_timescaledb.config.model import Configuration
 from source_timescaledb.config.reading import read_configuration
 from source_timescaledb.config.spec import connector_specification
+from source_timescaledb.config.timescaledb import StateMode
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConfigurationError, ConnectorError
 from source_timescaledb.health.finding import Finding, Severity, Topic
@@ -71,9 +73,7 @@ from source_timescaledb.state.codec import (
     FollowedStates,
     database_identity,
     decode,
-    followed_states,
-    other_states,
-    stream_states,
+    kept_states,
     undress,
 )
 from source_timescaledb.state.model import DatabaseIdentity
@@ -259,6 +259,9 @@ class SourceTimescaledb(Source):
                 reader_count=reader_count,
                 replica=settings.replica_host is not None,
                 sink=self._sink,
+                states=States(
+                    united=configuration.cdc is not None and settings.state_mode is StateMode.GLOBAL
+                ),
                 logger=logger,
                 lookout=lookout,
                 watcher=watcher,
@@ -274,8 +277,8 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     """The streams whose changes are followed, all together, then the others, one after the other."""
     following = session.configuration.cdc is not None
     identity = database_identity(session.registry.server)
-    before = followed_states(states, identity) if following else None
-    plain = stream_states(other_states(states) if following else states)
+    kept = kept_states(states, identity, following=following)
+    before, plain = kept.followed, kept.plain
     names = {stream_name(configured) for configured in catalog.streams}
     known = before.streams if before is not None else {}
     session.lookout.recall({**plain, **{name: state.model_dump() for name, state in known.items()}})
@@ -284,6 +287,7 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     requests, failed = yield from _requests(session, catalog, following=following, before=known)
     followed = [one for one in requests if one.mode is Mode.CHANGES]
     lost = [name for name in failed if name in known]
+    session.states.recall(kept, names, known if lost else {one.name for one in followed})
     if lost:
         failed += yield from _stay(session, followed, lost)
     elif followed:

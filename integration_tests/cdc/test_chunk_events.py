@@ -43,8 +43,11 @@ def synced(followed: Followed) -> Followed:
     return followed
 
 
-def test_events_are_told_once_and_keep_a_state_of_their_own(synced: Followed) -> None:
-    assert {state["type"] for state in synced.state} == {"GLOBAL", "STREAM"}
+def test_events_are_told_once_and_keep_a_state_of_their_own_in_the_global_one(synced: Followed) -> None:
+    (state,) = synced.state
+    entries = state["global"]["stream_states"]
+    kinds = {one["stream_descriptor"]["name"]: one["stream_state"]["state_type"] for one in entries}
+    assert kinds == {"metrics": "cdc", "events": "cdc", EVENTS: "chunk_events"}
     synced.database.execute(
         "INSERT INTO metrics VALUES ('2025-05-05', 1, 1, 'born');"
         "SELECT drop_chunks('metrics', older_than => '2024-01-02'::timestamptz)"

@@ -26,7 +26,7 @@ from airbyte_cdk.models import (
 )
 
 from source_timescaledb.airbyte.catalog import CHUNK_EVENTS, offered, stream_name
-from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_state, stream_status
+from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_status
 from source_timescaledb.airbyte.session import Session, Stopped
 from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import written
@@ -133,7 +133,7 @@ class ChunkEventsReading:
                 "hypertables the next sync can tell only which chunks are born.",
                 CHUNK_EVENTS,
             )
-        yield stream_state(CHUNK_EVENTS, state, len(lines))
+        yield session.states.tell(CHUNK_EVENTS, state, len(lines))
         session.logger.info("%s: %d events.", CHUNK_EVENTS, len(lines))
 
     def _moment(self, event: ChunkEvent, look: _Look, before: int | None) -> tuple[str, int | None]:
@@ -171,7 +171,7 @@ class ChunkEventsReading:
             start = record_start(CHUNK_EVENTS, now_milliseconds())
             some = rows[first : first + LINES_AT_ONCE]
             lines = b"".join(start + row + RECORD_END for row in some)
-            yield from self._session.sink.write([lines], [CHUNK_EVENTS])
+            yield from self._session.sink.write([lines], self._session.states.counted_by([CHUNK_EVENTS]))
 
 
 def _moment(connection: Connection) -> tuple[str, int | None]:

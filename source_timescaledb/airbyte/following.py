@@ -36,9 +36,7 @@ from source_timescaledb.airbyte.ground import Ground
 from source_timescaledb.airbyte.lag import Lag
 from source_timescaledb.airbyte.messages import (
     error_trace,
-    global_state,
     now_milliseconds,
-    stream_state,
     stream_status,
 )
 from source_timescaledb.airbyte.opening import join_chunks
@@ -59,7 +57,7 @@ from source_timescaledb.cdc.routing import Router
 from source_timescaledb.cdc.sightings import Moment
 from source_timescaledb.cdc.visibility import Snapshot
 from source_timescaledb.config.replication import LsnCommitBehaviour
-from source_timescaledb.config.timescaledb import OnVanishedRows, StateMode
+from source_timescaledb.config.timescaledb import OnVanishedRows
 from source_timescaledb.errors import ConnectorError, TransientError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.lsn import Lsn
@@ -70,7 +68,7 @@ from source_timescaledb.snapshot.chunk_plan import ChunkPlan
 from source_timescaledb.snapshot.crew import Crew, FinishedSlice, Overflow, Result
 from source_timescaledb.snapshot.held import LineFormat, record_start
 from source_timescaledb.snapshot.plan import Plan
-from source_timescaledb.state.codec import FollowedStates, encode_followed
+from source_timescaledb.state.codec import FollowedStates
 from source_timescaledb.state.model import LogPosition
 
 ROUND_SECONDS: Final = 5.0
@@ -253,7 +251,7 @@ class Following:
         assert self._changes is not None
         self._lag.measure(self._changes)
         if batch.records:
-            counted_by = self._session.counted_by(stream.name for stream in self._streams)
+            counted_by = self._session.states.counted_by(stream.name for stream in self._streams)
             yield from self._session.sink.write_in_order(batch.lines, counted_by)
             for stream in self._streams:
                 yield from stream.count_changes()
@@ -344,7 +342,7 @@ class Following:
 
     def _emit_slice(self, crew: Crew, stream: StreamProgress, result: Result) -> Emission:
         rows = result.rows
-        yield from self._session.sink.write(rows.pieces(), self._session.counted_by([stream.name]))
+        yield from self._session.sink.write(rows.pieces(), self._session.states.counted_by([stream.name]))
         yield from stream.count(rows.rows, rows.size)
         rows.close()
         stream.torn = isinstance(result, Overflow)
@@ -388,13 +386,8 @@ class Following:
             changes.source.acknowledge(changes.position)
 
     def _emit_state(self, states: FollowedStates) -> Emission:
-        shared, each = encode_followed(states)
         counts = {stream.name: stream.unreported for stream in self._streams}
         for stream in self._streams:
             stream.unreported = 0
         self._last_state_at = self._session.clock()
-        if self._session.configuration.timescaledb.state_mode is StateMode.GLOBAL:
-            yield global_state(shared, each, sum(counts.values()))
-            return
-        for name, state in each.items():
-            yield stream_state(name, {**state, "shared": shared}, counts[name])
+        yield from self._session.states.tell_followed(states, counts)

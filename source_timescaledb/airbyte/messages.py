@@ -56,7 +56,7 @@ def descriptor(name: QualifiedName) -> StreamDescriptor:
     return StreamDescriptor(name=name.name, namespace=name.schema)
 
 
-def stream_state(name: QualifiedName, state: dict[str, Any], record_count: int) -> AirbyteMessage:
+def stream_state(name: QualifiedName, state: Mapping[str, Any], record_count: int) -> AirbyteMessage:
     """A STATE of one stream, with the records emitted since its last one."""
     return AirbyteMessage(
         type=Type.STATE,
@@ -71,15 +71,15 @@ def stream_state(name: QualifiedName, state: dict[str, Any], record_count: int) 
 
 
 def global_state(
-    shared: dict[str, Any], streams: Mapping[QualifiedName, dict[str, Any]], record_count: int
+    shared: Mapping[str, Any] | None, streams: Mapping[QualifiedName, Mapping[str, Any]], record_count: int
 ) -> AirbyteMessage:
-    """A STATE of all followed streams together, with the records emitted since the last one."""
+    """A STATE of all streams together, and of what they share, with the records emitted since the last one."""
     return AirbyteMessage(
         type=Type.STATE,
         state=AirbyteStateMessage(
             type=AirbyteStateType.GLOBAL,
             global_=AirbyteGlobalState(
-                shared_state=AirbyteStateBlob(**shared),
+                shared_state=AirbyteStateBlob(**shared) if shared is not None else None,
                 stream_states=[
                     AirbyteStreamState(
                         stream_descriptor=descriptor(name), stream_state=AirbyteStateBlob(**state)

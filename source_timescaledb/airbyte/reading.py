@@ -17,7 +17,7 @@ from airbyte_cdk.models import AirbyteMessage, AirbyteStreamStatus
 from source_timescaledb.airbyte.catalog import Mode, StreamRequest
 from source_timescaledb.airbyte.estimates import Estimates
 from source_timescaledb.airbyte.goal import Goal
-from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_state, stream_status
+from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_status
 from source_timescaledb.airbyte.opening import Opening, join_chunks, open_stream, usable_state
 from source_timescaledb.airbyte.owed import ChunksOwed
 from source_timescaledb.airbyte.session import Session, Stopped
@@ -90,7 +90,7 @@ class StreamReading:
         if self._finished_before():
             self._session.logger.info("%s was read completely before: nothing is left.", self._request.name)
             assert self._before is not None
-            yield stream_state(self._request.name, encode(self._before), 0)
+            yield self._session.states.tell(self._request.name, encode(self._before), 0)
             return True
         self._opening = opening = open_stream(self._session, self._request, self._before)
         tell_tiered(self._session, self._request)
@@ -185,7 +185,8 @@ class StreamReading:
         rows = result.rows
         if rows.rows and not self._counters.rows:
             yield stream_status(self._request.name, AirbyteStreamStatus.RUNNING)
-        yield from self._session.sink.write(rows.pieces(), [self._request.name])
+        counted_by = self._session.states.counted_by([self._request.name])
+        yield from self._session.sink.write(rows.pieces(), counted_by)
         self._counters.rows += rows.rows
         self._counters.size += rows.size
         self._unreported += rows.rows
@@ -218,4 +219,4 @@ class StreamReading:
         )
         count, self._unreported = self._unreported, 0
         self._last_state = self._session.clock()
-        return stream_state(self._request.name, encode(state), count)
+        return self._session.states.tell(self._request.name, encode(state), count)

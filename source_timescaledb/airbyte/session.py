@@ -12,13 +12,13 @@ from datetime import datetime, timezone
 from typing import Final, TypeVar
 
 from source_timescaledb.airbyte.sink import RecordSink
+from source_timescaledb.airbyte.states import States
 from source_timescaledb.airbyte.watching import Lookout
 from source_timescaledb.cdc.sightings import Sightings
 from source_timescaledb.config.model import Configuration
-from source_timescaledb.config.timescaledb import StateMode
 from source_timescaledb.counters import SyncCounters
 from source_timescaledb.errors import ConnectorError, TransientError
-from source_timescaledb.hypertables.model import QualifiedName, Registry, ServerVersion
+from source_timescaledb.hypertables.model import Registry, ServerVersion
 from source_timescaledb.hypertables.registry import read_server_facts
 from source_timescaledb.hypertables.watcher import Births, Watcher
 from source_timescaledb.postgres.breaker import Breaker
@@ -51,6 +51,7 @@ class Session:
     reader_count: int
     replica: bool
     sink: RecordSink
+    states: States
     logger: logging.Logger
     lookout: Lookout
     watcher: Watcher | None
@@ -75,10 +76,6 @@ class Session:
     def identity(self) -> DatabaseIdentity:
         """Which database this is."""
         return database_identity(self.registry.server)
-
-    def counted_by(self, followed: Iterable[QualifiedName]) -> list[QualifiedName]:
-        """Whose STATEs count the records of followed streams: their own, or none but the GLOBAL one."""
-        return list(followed) if self.configuration.timescaledb.state_mode is StateMode.STREAM else []
 
     def ask(self, question: Callable[[Connection], Answer], doing: str) -> Answer:
         """Put a question to the primary, trying again inside the retry budget.

@@ -218,8 +218,9 @@ class Timescaledb(Section):
     state_mode: StateMode = Field(
         default=StateMode.GLOBAL,
         title="Shape of the CDC state",
-        description="global: one state for all streams, as Airbyte's own databases keep it. stream: one for "
-        "each stream, for PyAirbyte, which does not keep a global state.",
+        description="With change data capture. global: one state for all streams, those whose changes are not "
+        "followed among them, as Airbyte's own databases keep it. stream: one for each stream, for PyAirbyte, which does "
+        "not keep a global state. Airbyte takes the other shape only once the connection's state is cleared.",
     )
 
     @property

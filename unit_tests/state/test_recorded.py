@@ -1,4 +1,7 @@
-"""What every version of this connector has written as state is read by this one (`integration_tests.recording`)."""
+"""What every version of this connector has written as state is read by this one (`integration_tests.recording`).
+
+In `before-0.1.0` is what it wrote for a while before its first release: STREAM states beside a GLOBAL one.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ KINDS = {
     "changes-global-finished",
     "changes-streams-in-the-first-load",
     "changes-streams-finished",
+    "changes-beside-other-streams",
     "chunk-events",
 }
 
