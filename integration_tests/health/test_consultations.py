@@ -193,6 +193,34 @@ def past_the_end(followed: Followed) -> None:
     shared(followed.state)["lsn"] = "FFFFFF/0"
 
 
+def body(**values: Any) -> Callable[[Followed], None]:
+    """Put other values into the GLOBAL state itself."""
+
+    def spoil(followed: Followed) -> None:
+        followed.state[0]["global"].update(values)
+
+    return spoil
+
+
+def whole_body(value: object) -> Callable[[Followed], None]:
+    def spoil(followed: Followed) -> None:
+        followed.state[0]["global"] = value
+
+    return spoil
+
+
+def beside(stream: object) -> Callable[[Followed], None]:
+    """Put a state of type STREAM beside the GLOBAL one."""
+
+    def spoil(followed: Followed) -> None:
+        followed.state.append({"type": "STREAM", "stream": stream})
+
+    return spoil
+
+
+PARTS: Final = {"name": "parts", "namespace": "public"}
+
+
 def slot_dropped(followed: Followed) -> None:
     followed.database.as_superuser().execute("SELECT pg_drop_replication_slot(%s)", [followed.slot])
 
@@ -220,6 +248,19 @@ STATES: Final[dict[str, tuple[Callable[[Followed], None], tuple[str, ...]]]] = {
     "another database": (another_database, ("another database",)),
     "no position": (put(lsn="nowhere"), ("damaged at: lsn",)),
     "a negative position": (put(lsn="-1/0"), ("damaged at: lsn",)),
+    "a GLOBAL state of nothing": (whole_body(None), ("GLOBAL holds no JSON object",)),
+    "a GLOBAL state that is a text": (whole_body("x"), ("GLOBAL holds no JSON object",)),
+    "a GLOBAL state without streams": (body(stream_states=None), ("are damaged or missing",)),
+    "a followed stream whose state is a text": (
+        body(stream_states=[{"stream_descriptor": PARTS, "stream_state": "x"}]),
+        ("public.parts is missing or no JSON object",),
+    ),
+    "a stream that is none": (beside("x"), ("STREAM holds no stream",)),
+    "no stream": (beside(None), ("STREAM holds no stream",)),
+    "a stream whose state is a text": (
+        beside({"stream_descriptor": PARTS, "stream_state": "x"}),
+        ("public.parts is missing or no JSON object",),
+    ),
     "past the server's end": (past_the_end, ("set back to the past",)),
     "another timeline": (put(timeline=7), ("timeline from 7 to 1",)),
     "its slot dropped": (slot_dropped, ("does not exist any more",)),
@@ -245,6 +286,12 @@ def test_a_state_that_cannot_be_gone_on_from(synced: Followed, tmp_path: Path, w
     assert found.finding(*words)["topic"] in {"state", "slot"}
     if "slot" not in what:
         assert doctor(synced.config, tmp_path).status == 0, "without the state nothing is wrong"
+
+
+def test_an_empty_global_state_is_no_state(synced: Followed, tmp_path: Path) -> None:
+    emptied: list[Json] = [{"type": "GLOBAL", "global": {"shared_state": None, "stream_states": []}}]
+
+    assert consulted_and_read(synced, tmp_path, None, emptied).status == 0
 
 
 @pytest.mark.parametrize("spoil", [slot_dropped, slot_made_again, publication_made_again])
@@ -279,6 +326,32 @@ def test_a_state_of_a_sync_without_changes_is_judged_too(database: Database, tmp
 
     assert doctor(database.config(), tmp_path, state=state).status == 0
     assert doctor(database.config(), tmp_path, state=foreign).finding("another database")["topic"] == "state"
+
+
+def test_a_state_of_chunk_events_is_judged_too(synced: Followed, tmp_path: Path) -> None:
+    synced.settings["chunk_events"] = True
+    catalog = synced.source().catalog("incremental", ["metrics", "timescaledb_chunk_events"])
+    state = synced.source().read(catalog, synced.state).state()
+    (events,) = [
+        one["stream_state"] for one in state[0]["global"]["stream_states"] if "memory" in one["stream_state"]
+    ]
+
+    assert consulted_and_read(synced, tmp_path, catalog, state).status == 0
+    events["memory"] = "x"
+    assert (
+        consulted_and_read(synced, tmp_path, catalog, state).finding("damaged at: memory")["topic"] == "state"
+    )
+
+
+def test_the_state_of_a_stream_that_is_not_configured_is_not_judged(synced: Followed, tmp_path: Path) -> None:
+    catalog = synced.source().catalog("incremental", ["metrics"])
+    foreign = {"version": 7, "state_type": "cursor_based"}
+    beside({"stream_descriptor": {"name": "gone"}, "stream_state": foreign})(synced)
+
+    found = consulted_and_read(synced, tmp_path, catalog, synced.state)
+
+    assert found.finding("The state of public.gone is dropped")["severity"] == "note"
+    assert found.status == 0
 
 
 def test_a_transaction_that_a_sync_would_wait_for_is_named(

@@ -43,9 +43,8 @@ from source_timescaledb.state.codec import (
     FollowedStates,
     database_identity,
     decode,
-    followed_states,
-    other_states,
-    stream_states,
+    decode_chunk_events,
+    kept_states,
 )
 
 _OPEN: Final = ("_timescaledb_catalog", "_timescaledb_functions", "_timescaledb_internal")
@@ -185,19 +184,16 @@ def _requests(
 
 
 def _read_states(demand: _Demand, registry: Registry, given: Given, *, following: bool) -> None:
-    states, identity = given.states or [], database_identity(registry.server)
+    identity = database_identity(registry.server)
     plain: Mapping[QualifiedName, Mapping[str, Any]] = {}
     with demand.noting(Topic.STATE):
-        if following:
-            demand.before = followed_states(states, identity)
-        plain = stream_states(other_states(states) if following else states)
-    for name, blob in plain.items():
-        if name == CHUNK_EVENTS:  # it has a state of its own form
-            continue
-        with demand.noting(Topic.STATE):
-            decode(name, blob, identity)
+        kept = kept_states(given.states or [], identity, following=following)
+        demand.before, plain = kept.followed, kept.plain
     known = {*plain, *(demand.before.streams if demand.before is not None else ())}
     wanted = {stream_name(one) for one in given.catalog.streams} if given.catalog is not None else known
+    for name in sorted(wanted & set(plain)):
+        with demand.noting(Topic.STATE):
+            (decode_chunk_events if name == CHUNK_EVENTS else decode)(name, plain[name], identity)
     demand.findings += [
         Finding(
             Severity.NOTE,
