@@ -105,13 +105,20 @@ class Output:
 
     @cached_property
     def states(self) -> list[State]:
-        """The STATE messages, each with the number of records before it."""
-        found, records = [], 0
+        """The STATE messages, each with the number of records before it.
+
+        Raises:
+            NotProtocolError: they are of several types, at which Airbyte ends a sync (airbyte-platform: Aggregator.kt).
+        """
+        found: list[State] = []
+        records = 0
         for message in self.messages:
             if message["type"] == "RECORD":
                 records += 1
             elif message["type"] == "STATE":
                 found.append(State(message["state"], records))
+        if len(types := {state.message.get("type") for state in found}) > 1:
+            raise NotProtocolError(f"states of several types: {', '.join(sorted(map(str, types)))}")
         return found
 
     def state(self, count: int | None = None) -> list[Json]:

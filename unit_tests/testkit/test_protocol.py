@@ -77,6 +77,11 @@ def test_the_next_run_gets_only_what_was_kept() -> None:
     assert ran.state(0) == []
 
 
+def test_states_of_several_types_are_refused_as_airbyte_refuses_them() -> None:
+    with pytest.raises(NotProtocolError, match="GLOBAL, STREAM"):
+        output(global_state(1), state("a", 1)).state()
+
+
 def test_a_global_state_replaces_the_one_before() -> None:
     ran = output(global_state(1), global_state(2))
 
