@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Container, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -71,6 +71,7 @@ from source_timescaledb.postgres.pool import ReaderPool
 from source_timescaledb.postgres.retry import Budget, Patience
 from source_timescaledb.state.codec import (
     FollowedStates,
+    KeptStates,
     database_identity,
     decode,
     kept_states,
@@ -278,20 +279,19 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
     following = session.configuration.cdc is not None
     identity = database_identity(session.registry.server)
     kept = kept_states(states, identity, following=following)
-    before, plain = kept.followed, kept.plain
+    known, plain = kept.streams, kept.plain
     names = {stream_name(configured) for configured in catalog.streams}
-    known = before.streams if before is not None else {}
     session.lookout.recall({**plain, **{name: state.model_dump() for name, state in known.items()}})
     for name in sorted((set(plain) | set(known)) - names):
         session.logger.info("The state of %s is dropped: the stream is not configured any more.", name)
-    requests, failed = yield from _requests(session, catalog, following=following, before=known)
+    requests, failed = yield from _requests(session, catalog, kept, following=following)
     followed = [one for one in requests if one.mode is Mode.CHANGES]
     lost = [name for name in failed if name in known]
     session.states.recall(kept, names, known if lost else {one.name for one in followed})
     if lost:
         failed += yield from _stay(session, followed, lost)
     elif followed:
-        failed += yield from _follow(session, followed, before)
+        failed += yield from _follow(session, followed, kept.followed)
     for wanted in requests:
         if wanted.mode is not Mode.CHANGES and (yield from _read_stream(session, wanted, plain, identity)):
             failed.append(wanted.name)
@@ -305,12 +305,13 @@ def _read(session: Session, catalog: ConfiguredAirbyteCatalog, states: list[Mapp
 def _requests(
     session: Session,
     catalog: ConfiguredAirbyteCatalog,
+    kept: KeptStates,
     *,
     following: bool,
-    before: Container[QualifiedName],
 ) -> Generator[AirbyteMessage, None, tuple[list[StreamRequest], list[QualifiedName]]]:
     """What is asked for, and the streams for which that cannot be done: each has emitted its error."""
     relations = offered(session.registry, session.configuration)
+    before = kept.streams
     requests: list[StreamRequest] = []
     failed: list[QualifiedName] = []
     for configured in catalog.streams:
@@ -319,6 +320,8 @@ def _requests(
             continue
         try:
             wanted = request(configured, relations, session.registry, following=following, before=before)
+            if wanted.mode is Mode.CHANGES and name in kept.plain and name not in before:
+                _pass_over(session, name, kept.plain[name])
             requests.append(wanted)
             if following and configured.sync_mode is SyncMode.incremental:
                 _tell_unfollowed(session, wanted)
@@ -327,6 +330,12 @@ def _requests(
             yield error_trace(error, name)
             yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
     return requests, failed
+
+
+def _pass_over(session: Session, name: QualifiedName, state: Mapping[str, Any]) -> None:
+    """Say that a stream was not followed before. Raises ConfigurationError if its state is not ours."""
+    decode(name, state, session.identity)
+    session.logger.warning("%s was synced in another mode before: it is read from the start.", name)
 
 
 def _tell_unfollowed(session: Session, wanted: StreamRequest) -> None:

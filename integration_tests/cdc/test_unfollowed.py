@@ -221,6 +221,54 @@ def test_a_stream_that_is_followed_no_longer_is_not_taken_for_one_that_was_all_a
     mixed.mirrors("metrics", "parts")
 
 
+def test_a_stream_that_was_read_by_a_cursor_is_read_from_the_start_once_it_is_followed(
+    mixed: Followed,
+) -> None:
+    source = mixed.source()
+    source.config["replication_method"] = {"method": "Standard"}
+    mixed.state = source.read(source.catalog("incremental", ["metrics"])).state()
+
+    ended = mixed.sync("metrics")
+
+    assert any("metrics was synced in another mode before" in line for line in ended.logged)
+    mixed.mirrors("metrics")
+
+
+@pytest.mark.parametrize("kind", ["cursor_based", "ctid"])
+@pytest.mark.parametrize("place", ["in the global one", "beside it"])
+def test_a_foreign_state_of_a_stream_that_is_followed_is_refused_and_never_taken_as_empty(
+    mixed: Followed, place: str, kind: str
+) -> None:
+    foreign = {"version": 2, "state_type": kind, "cursor": "canary"}
+    entry = {"stream_descriptor": {"name": "metrics", "namespace": "public"}, "stream_state": foreign}
+    mixed.state = [{"type": "GLOBAL", "global": {"stream_states": [entry]}}]
+    if place == "beside it":
+        mixed.state = [{"type": "STREAM", "stream": entry}]
+
+    ended = mixed.sync("metrics", "parts")
+
+    (error,) = ended.errors
+    assert error["failure_type"] == "config_error"
+    assert "public.metrics has version 2" in error["message"]
+    assert ended.rows("metrics") == []
+    assert len(ended.rows("parts")) == 300
+
+
+@pytest.mark.parametrize("before", ["global", "stream"])
+def test_a_state_of_the_other_shape_is_gone_on_from(mixed: Followed, before: str) -> None:
+    after = "stream" if before == "global" else "global"
+    mixed.settings["state_mode"] = before
+    sync(mixed)
+    mixed.settings["state_mode"] = after
+    mixed.database.execute("UPDATE metrics SET note = 'changed' WHERE device = 1")
+
+    ended = sync(mixed)
+
+    assert types(ended) == {after.upper()}
+    assert {name for _, name in ended.records} == {"metrics"}
+    assert {row["note"] for row in ended.rows("metrics")} == {"changed"}
+
+
 def drop(followed: Followed) -> None:
     followed.database.execute("DROP VIEW seen")
 

@@ -21,7 +21,6 @@ from source_timescaledb.hypertables.chunk_memory import ChunkMemory, pack, unpac
 from source_timescaledb.hypertables.model import QualifiedName, ServerFacts
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.state.model import (
-    OTHER_STATE_TYPES,
     VERSION,
     ChunkEventsState,
     DatabaseIdentity,
@@ -180,6 +179,11 @@ class KeptStates:
     followed: FollowedStates | None
     plain: Mapping[QualifiedName, Mapping[str, Any]]
 
+    @property
+    def streams(self) -> Mapping[QualifiedName, FollowedState]:
+        """The streams that were followed."""
+        return self.followed.streams if self.followed is not None else {}
+
 
 def kept_states(
     messages: list[Mapping[str, Any]], database: DatabaseIdentity, *, following: bool
@@ -205,8 +209,10 @@ def followed_states(messages: list[Mapping[str, Any]], database: DatabaseIdentit
     for message in messages:
         if message.get("type") == "GLOBAL":
             shared, entries = _global(message)
-            known = [_add(streams, entry) for entry in entries if not _is_of_another_kind(entry)]
-            if shared is not None or any(known):
+            followed = [entry for entry in entries if _is_followed(entry)]
+            for one in followed:
+                _add(streams, one)
+            if shared is not None or followed:
                 positions.append(_position(shared, "The shared state", database))
         elif _is_followed(entry := message.get("stream")):
             blob = dict(entry["stream_state"])
@@ -231,7 +237,7 @@ def other_states(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         for message in messages
         if message.get("type") == "GLOBAL"
         for entry in _global(message)[1]
-        if _is_of_another_kind(entry)
+        if not _is_followed(entry)
     ]
 
 
@@ -254,6 +260,8 @@ def _global(message: Mapping[str, Any]) -> tuple[object, list[Mapping[str, Any]]
         raise ConfigurationError(
             "The states of streams in the GLOBAL state are damaged or missing.", remedy=_AS_EMITTED
         )
+    for entry in entries:
+        _name(entry)
     return body.get("shared_state"), entries
 
 
@@ -263,16 +271,9 @@ def _says_something(entry: Mapping[str, Any]) -> bool:
 
 
 def _is_followed(entry: object) -> TypeGuard[Mapping[str, Any]]:
-    return _state_type(entry) == "cdc"
-
-
-def _is_of_another_kind(entry: object) -> bool:
-    return _state_type(entry) in OTHER_STATE_TYPES
-
-
-def _state_type(entry: object) -> object:
+    """Whether a state says that it is of a stream whose changes were followed."""
     blob = entry.get("stream_state") if isinstance(entry, Mapping) else None
-    return blob.get("state_type") if isinstance(blob, Mapping) else None
+    return isinstance(blob, Mapping) and blob.get("state_type") == "cdc"
 
 
 def _name(entry: Mapping[str, Any]) -> QualifiedName:
@@ -286,12 +287,9 @@ def _name(entry: Mapping[str, Any]) -> QualifiedName:
             raise ConfigurationError("A stream's state does not name its stream.", remedy=_RESET)
 
 
-def _add(streams: dict[QualifiedName, FollowedState], entry: Mapping[str, Any]) -> bool:
-    """Add the state of a followed stream; whether it has one."""
+def _add(streams: dict[QualifiedName, FollowedState], entry: Mapping[str, Any]) -> None:
     name = _name(entry)
-    if said := _says_something(entry):
-        streams[name] = _validated(FollowedState, entry["stream_state"], f"The state of stream {name}")
-    return said
+    streams[name] = _validated(FollowedState, entry["stream_state"], f"The state of stream {name}")
 
 
 def _object(blob: object, what: str) -> Mapping[str, Any]:

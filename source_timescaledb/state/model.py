@@ -11,7 +11,7 @@ empty.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -162,10 +162,6 @@ class ChunkEventsState(_Fact):
     """All chunks as they were (`hypertables.chunk_memory`), as base64."""
     lsn: int | None = None
     """A position in the log by which nothing else had become of them."""
-
-
-OTHER_STATE_TYPES: Final = ("full_refresh", "cursor_based", "chunk_events")
-"""The `state_type` of streams whose changes are not followed: by it they are told from the others in a GLOBAL state."""
 
 
 class LogPosition(_Fact):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -23,8 +22,6 @@ from source_timescaledb.state.codec import (
     undress,
 )
 from source_timescaledb.state.model import (
-    OTHER_STATE_TYPES,
-    ChunkEventsState,
     ChunkProgress,
     CursorPosition,
     DatabaseIdentity,
@@ -273,7 +270,10 @@ def test_followed_streams_without_the_position_that_they_share_are_refused() -> 
         ([{"stream_descriptor": {"name": ""}}], "does not name"),
         ([{"stream_descriptor": {"name": "a", "namespace": 7}}], "does not name"),
         ([{"stream_descriptor": {"name": "a"}, "stream_state": 7}], "no JSON object"),
-        ([{"stream_descriptor": {"name": "a"}, "stream_state": {"version": 2}}], "version 2"),
+        (
+            [{"stream_descriptor": {"name": "a"}, "stream_state": {"version": 2, "state_type": "cdc"}}],
+            "version 2",
+        ),
     ],
     ids=str,
 )
@@ -282,7 +282,7 @@ def test_damaged_entries_are_refused(entries: object, sentence: str) -> None:
     message["global"]["stream_states"] = entries
 
     with pytest.raises(ConfigurationError, match=sentence):
-        followed_states([message], HERE)
+        kept_states([message], HERE, following=True)
 
 
 def test_a_position_in_another_database_is_refused() -> None:
@@ -295,14 +295,6 @@ def test_states_of_other_streams_are_told_apart() -> None:
 
     assert other_states([followed_message(), single_message("a"), plain]) == [plain]
     assert followed_states([plain], HERE) is None
-
-
-def test_the_kinds_of_other_states_are_those_of_their_models() -> None:
-    kinds = [
-        get_args(model.model_fields["state_type"].annotation) for model in (StreamState, ChunkEventsState)
-    ]
-
-    assert sorted(OTHER_STATE_TYPES) == sorted(chain.from_iterable(kinds))
 
 
 PARTS = QualifiedName("public", "parts")
@@ -330,11 +322,14 @@ def test_a_global_state_of_streams_of_which_none_is_followed_needs_no_position()
 
 
 @pytest.mark.parametrize("kind", [None, "ctid", ["cdc"], 7], ids=repr)
-def test_a_state_of_no_kind_of_ours_in_a_global_one_is_refused(kind: object) -> None:
+def test_a_state_of_no_kind_of_ours_in_a_global_one_is_refused_as_its_streams(kind: object) -> None:
     foreign = with_parts(followed_message(), {"version": 1, "state_type": kind})
 
+    kept = kept_states([foreign], HERE, following=True)
+
+    assert kept.streams == {NAME: FOLLOWED}
     with pytest.raises(ConfigurationError, match=r"public\.parts is damaged at"):
-        kept_states([foreign], HERE, following=True)
+        decode(PARTS, kept.plain[PARTS], HERE)
 
 
 def test_of_a_stream_in_a_global_state_and_beside_it_the_one_in_it_counts() -> None:
