@@ -1,4 +1,4 @@
-"""How far a followed sync reads: all that there is, but not after chunks that are born faster than it reads.
+"""How far a sync reads: all that there is, but not after chunks that are born faster than it reads.
 
 A sync that read until nothing is left would never end where chunks are born, split or merged faster than they are read.
 So it reads in passes. The goal of a pass is as many chunks as are left when it begins; those born meanwhile are not
