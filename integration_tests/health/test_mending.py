@@ -30,6 +30,10 @@ from testkit.protocol import Json
 TABLES: Final = ("metrics", "events", "parts")
 COMPRESS: Final = "ALTER TABLE {} SET (timescaledb.compress)"
 LEFT: Final = f"ALTER PUBLICATION {PUBLICATION} DROP TABLE"
+CODED: Final = (
+    "ALTER TABLE parts ADD COLUMN code int GENERATED ALWAYS AS IDENTITY UNIQUE",
+    "ALTER TABLE parts REPLICA IDENTITY USING INDEX parts_code_key",
+)
 NEW_CHUNK: Final = "INSERT INTO events VALUES ('2025-01-01', 'a new chunk')"
 
 
@@ -188,6 +192,17 @@ BAD: Final = {
         ),
         ("UPDATE and DELETE would fail", "public.events"),
         settings={"manage_publication": "full"},
+    ),
+    "an identity without the key": Bad(
+        as_owner(*CODED, PUBLISH, SLOT),
+        ("replica identity of public.parts leaves out columns of the key", "REPLICA IDENTITY DEFAULT;"),
+        severity="warning",
+        choice=True,
+    ),
+    "an identity without the key, chosen": Bad(
+        as_owner(*CODED, PUBLISH, SLOT),
+        ("replica identity of public.parts leaves out columns of the key", "REPLICA IDENTITY DEFAULT;"),
+        streams=TABLES,
     ),
     "chunks that nobody adds": Bad(
         as_owner(PUBLISH, SLOT, NEW_CHUNK),

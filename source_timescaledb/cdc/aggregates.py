@@ -116,7 +116,7 @@ def unrefreshable(connection: Connection, publication: Publication) -> list[Unre
         row[2]: Unrefreshable(QualifiedName(*row[:2]), QualifiedName(*row[3:]))
         for row in connection.execute(_MATERIALIZATIONS).fetchall()
     }
-    unsafe = [identity.parent or identity.oid for identity in unsafe_identities(connection, found)]
+    unsafe = [identity.family or identity.oid for identity in unsafe_identities(connection, found)]
     family = connection.execute(_FAMILY, {"oids": unsafe}).fetchall()
     covered = published(connection, publication, (member for _, member in family))
     hit = {table for table, member in family if member in covered}
@@ -125,7 +125,7 @@ def unrefreshable(connection: Connection, publication: Publication) -> list[Unre
 
 def _identified(relation: Relation, identities: Iterable[ReplicaIdentity]) -> bool:
     """Whether the old rows of all of its chunks have its key."""
-    own = [one for one in identities if relation.table_oid in (one.oid, one.parent)]
+    own = [one for one in identities if relation.table_oid in (one.oid, one.family)]
     return bool(own) and all(one.tells(relation.key) for one in own)
 
 

@@ -16,6 +16,7 @@ from source_timescaledb.postgres.identity import ReplicaIdentity
 from source_timescaledb.postgres.publication import MissingChunk, Publication, PublicationMarks
 from source_timescaledb.postgres.slot import Slot
 from source_timescaledb.postgres.timeline import Fork, WalPoint
+from source_timescaledb.remedy import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,15 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Silent:
+    """A relation of whose old rows the log does not tell the key."""
+
+    name: QualifiedName
+    mend: Statement
+    """After which it does."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicationFacts:
     """What a server says of its logical replication, of our rights in it, and of our slot and publication."""
 
@@ -80,6 +90,8 @@ class ReplicationFacts:
     """Published tables on which the application's UPDATE and DELETE fail."""
     endangered: tuple[ReplicaIdentity, ...] = ()
     """Tables that are to be published, on which they would."""
+    silent: tuple[Silent, ...] = ()
+    """Of what is to be followed, whose updates and deletes do not tell whose they are."""
     unrefreshable: tuple[Unrefreshable, ...] = ()
     """Continuous aggregates whose refresh fails because their rows are published."""
     unsent: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,11 +12,16 @@ from source_timescaledb.cdc.aggregates import unrefreshable
 from source_timescaledb.cdc.compressing import read_compressing
 from source_timescaledb.config.timescaledb import ManagePublication
 from source_timescaledb.health.diagnosis import Probes
-from source_timescaledb.health.facts import Aim, ReplicationFacts, Standing
+from source_timescaledb.health.facts import Aim, ReplicationFacts, Silent, Standing
 from source_timescaledb.hypertables.model import QualifiedName, Relation, ServerFacts
 from source_timescaledb.postgres.barrier import open_writers
 from source_timescaledb.postgres.connection import Connection
-from source_timescaledb.postgres.identity import ReplicaIdentity, unsafe_identities
+from source_timescaledb.postgres.identity import (
+    ReplicaIdentity,
+    identification,
+    replica_identities,
+    unsafe_identities,
+)
 from source_timescaledb.postgres.publication import (
     MissingChunk,
     Publication,
@@ -28,6 +33,7 @@ from source_timescaledb.postgres.publication import (
 )
 from source_timescaledb.postgres.slot import read_slot
 from source_timescaledb.postgres.timeline import identify, read_forks
+from source_timescaledb.remedy import Statement
 
 _CLOSED_SCHEMAS: Final = """
 SELECT n.nspname::text FROM pg_namespace n
@@ -131,6 +137,9 @@ def read_replication(connection: Connection, aim: Aim) -> ReplicationFacts:
         unowned=_unowned(connection, unlisted),
         missing=tuple(missing),
         endangered=_endangered(connection, aim, publication, unlisted),
+        silent=_silent(
+            connection, publication, [*listed, *(unlisted if _to_be_published(aim, publication) else ())]
+        ),
         unsent=_unsent(connection, publication, followable),
         compressing=read_compressing(
             connection, aim.server, listed if publication is not None and not aim.chosen else followable
@@ -182,10 +191,38 @@ def _endangered(
     connection: Connection, aim: Aim, publication: Publication | None, unlisted: Sequence[Relation]
 ) -> tuple[ReplicaIdentity, ...]:
     """Those of the tables that are to be published which have no usable replica identity."""
-    full = aim.settings.manage_publication is ManagePublication.FULL
-    if not (_tells_old_rows(publication) and (publication is None or full or aim.chosen)):
+    if not (_tells_old_rows(publication) and _to_be_published(aim, publication)):
         return ()
     return tuple(unsafe_identities(connection, [one.table_oid for one in unlisted]))
+
+
+def _silent(
+    connection: Connection, publication: Publication | None, relations: Sequence[Relation]
+) -> tuple[Silent, ...]:
+    """Those of some relations whose identity, or that of a part of them, is usable and leaves out their key."""
+    keyed = {relation.table_oid: relation for relation in relations if relation.key}
+    if not keyed or not _tells_old_rows(publication):
+        return ()
+    identities = {one.oid: one for one in replica_identities(connection, keyed)}
+    found: dict[Silent, None] = {}
+    for identity in identities.values():
+        relation = keyed[identity.family or identity.oid]
+        if identity.usable and not identity.tells(relation.key):
+            found[Silent(relation.name, _mend(relation, identity, identities))] = None
+    return tuple(found)
+
+
+def _mend(relation: Relation, identity: ReplicaIdentity, all_: Mapping[int, ReplicaIdentity]) -> Statement:
+    """A chunk takes the identity of its hypertable; a partition has its own, and perhaps no index that fits."""
+    if relation.hypertable is not None:
+        return all_[relation.table_oid].remedy
+    return identity.remedy if identity.family is None else identification(identity.name)
+
+
+def _to_be_published(aim: Aim, publication: Publication | None) -> bool:
+    """Whether tables that are not published are going to be."""
+    full = aim.settings.manage_publication is ManagePublication.FULL
+    return publication is None or full or aim.chosen
 
 
 def _tells_old_rows(publication: Publication | None) -> bool:

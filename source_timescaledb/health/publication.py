@@ -118,6 +118,16 @@ def _identities(aim: Aim, facts: ReplicationFacts) -> Iterator[Finding]:
             f"Run that as their owner, {'else they are not added' if full else 'before they are added'}.",
             statements=tuple(identity.remedy for identity in facts.endangered),
         )
+    if names := sorted({one.name for one in facts.silent}):
+        yield Finding(
+            Severity.BLOCKING if aim.chosen else Severity.WARNING,
+            Topic.IDENTITY,
+            f"The replica identity of {listed(names)} leaves out columns of the key, so the log does not tell which rows "
+            "were changed or deleted.",
+            "Run that as their owner. If rows were changed or deleted meanwhile, refresh the stream too.",
+            statements=tuple(one.mend for one in facts.silent),
+            choice=not aim.chosen,
+        )
 
 
 def _named(identities: Sequence[ReplicaIdentity]) -> str:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from typing_extensions import LiteralString
+
 from source_timescaledb.hypertables.model import Chunk, ServerVersion
 
 OLDEST_SUPPORTED: Final = ServerVersion(2, 11)
@@ -88,22 +90,26 @@ SELECT attname::text, atttypid::int8 FROM pg_attribute
 WHERE attrelid = %(oid)s::oid AND attnum > 0 AND NOT attisdropped
 """
 
-KEYS: Final = """
-SELECT i.indrelid::int8, i.indisprimary,
-       array_agg(a.attname::text ORDER BY array_position(i.indkey::int2[], a.attnum))
-FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey::int2[])
-WHERE i.indrelid = ANY(%(oids)s::oid[])
+_KEY_INDEXES: Final = """
+SELECT i.indrelid::int8, i.indexrelid, i.indisprimary, i.indimmediate,
+       array_agg(a.attname::text ORDER BY array_position(i.indkey::int2[], a.attnum)) AS columns
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey::int2[])
+WHERE {of}
   AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
   AND array_position(i.indkey::int2[], a.attnum) < i.indnkeyatts
-GROUP BY i.indexrelid, i.indrelid, i.indisprimary, i.indisreplident, i.indnkeyatts
+GROUP BY i.indexrelid, i.indrelid, i.indisprimary, i.indimmediate, i.indisreplident, i.indnkeyatts
 HAVING bool_and(a.attnotnull)
-   AND NOT EXISTS (SELECT FROM pg_constraint u
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint u
                    WHERE u.conrelid = i.indrelid AND u.contype = 'n' AND NOT u.convalidated
                      AND u.conkey <@ array_agg(a.attnum))
 ORDER BY i.indrelid, i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, i.indexrelid
 """
-"""Unique indexes over NOT NULL columns, the best of each relation first. PostgreSQL 18 marks a column NOT NULL even
-while the constraint is NOT VALID (contype 'n'), so such columns are left out: a NULL would fall between two slices."""
+"""Unique indexes over NOT NULL columns, the best of each relation first: the primary key, else the one by which the log
+tells old rows, so that both have the same columns. PostgreSQL 18 marks a column NOT NULL even while the constraint is
+NOT VALID (contype 'n'), so such columns are left out: a NULL would fall between two slices."""
+
+KEYS: Final = _KEY_INDEXES.format(of="i.indrelid = ANY(%(oids)s::oid[])")
 
 HYPERTABLES: Final = """
 SELECT h.id, c.oid::int8, n.nspname::text, c.relname::text,
@@ -208,6 +214,11 @@ def relations(extension: ServerVersion | None) -> str:
     else:
         not_chunk = _NOT_CHUNK_BY_RELID
     return _RELATIONS.format(internal=INTERNAL_SCHEMA, not_chunk=not_chunk)
+
+
+def key_index(relation: LiteralString) -> str:
+    """The index that a key is of: one row, or none, of a relation whose oid an expression tells."""
+    return f"{_KEY_INDEXES.format(of=f'i.indrelid = {relation}')} LIMIT 1"
 
 
 def continuous_aggregates(extension: ServerVersion) -> str:

@@ -212,7 +212,7 @@ def _types(connection: Connection, oids: Iterable[int]) -> dict[int, PgType]:
 
 def _keys(connection: Connection, oids: list[int]) -> dict[int, tuple[str, ...]]:
     best: dict[int, tuple[str, ...]] = {}
-    for relation, _, columns in connection.execute(catalog.KEYS, {"oids": oids}).fetchall():
+    for relation, *_, columns in connection.execute(catalog.KEYS, {"oids": oids}).fetchall():
         best.setdefault(relation, tuple(columns))
     return best
 

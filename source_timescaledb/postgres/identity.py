@@ -15,45 +15,42 @@ from typing import Final
 
 from psycopg import sql
 
+from source_timescaledb.hypertables.catalog import key_index
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.postgres.connection import Connection
 from source_timescaledb.remedy import Statement
 
-_IDENTITIES: Final = """
+_QUERY: Final = """
 WITH RECURSIVE family AS (
-    SELECT o::oid AS oid, NULL::oid AS parent FROM unnest(%s::int8[]) o
+    SELECT o::oid AS oid, NULL::oid AS parent, o::oid AS head FROM unnest(%s::int8[]) o
     UNION
-    SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i JOIN family f ON f.oid = i.inhparent),
+    SELECT i.inhrelid, i.inhparent, f.head FROM pg_catalog.pg_inherits i JOIN family f ON f.oid = i.inhparent),
 identity AS (
-    SELECT f.oid, f.parent, n.nspname::text AS schema, c.relname::text AS name, c.relreplident,
-           CASE c.relreplident
-                WHEN 'f' THEN true
-                WHEN 'n' THEN false
-                ELSE EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indimmediate
-                             AND (x.indisvalid OR c.relkind = 'p')
-                             AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END)
-           END AS usable,
-           (SELECT min(ic.relname)::text
-            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
-            WHERE x.indrelid = c.oid AND x.indisunique AND x.indimmediate AND x.indisvalid
-              AND x.indpred IS NULL AND x.indexprs IS NULL
-              AND NOT EXISTS (SELECT FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) k
-                              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k
-                              WHERE NOT a.attnotnull)) AS candidate,
-           (SELECT array_agg(a.attname::text)
-            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_attribute a
-              ON a.attrelid = c.oid AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1])
-            WHERE x.indrelid = c.oid
-              AND CASE c.relreplident WHEN 'd' THEN x.indisprimary ELSE x.indisreplident END) AS columns
+    SELECT f.oid, f.parent, f.head, n.nspname::text AS schema, c.relname::text AS name, c.relreplident,
+           c.relreplident = 'f' OR x.columns IS NOT NULL AS usable, x.columns
     FROM family f JOIN pg_catalog.pg_class c ON c.oid = f.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p'))
-SELECT DISTINCT ON (oid) oid::int8, schema, name, relreplident::text, usable, candidate,
-       coalesce(columns, '{}'), parent::int8
-FROM identity i
-WHERE parent IS NULL OR (NOT usable AND NOT EXISTS (SELECT FROM identity p WHERE p.oid = i.parent AND NOT p.usable))
-ORDER BY oid, parent NULLS FIRST
+    LEFT JOIN LATERAL (
+        SELECT array_agg(a.attname::text ORDER BY a.attname) AS columns
+        FROM pg_catalog.pg_index x CROSS JOIN LATERAL unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) number
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = number
+        WHERE x.indrelid = c.oid AND x.indimmediate AND (x.indisvalid OR c.relkind = 'p')
+          AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END) x ON true
+    WHERE c.relkind IN ('r', 'p')),
+told AS MATERIALIZED (
+    SELECT DISTINCT ON (i.oid) i.*
+    FROM identity i LEFT JOIN identity p ON p.oid = i.parent
+    WHERE i.parent IS NULL
+       OR i.relreplident <> 'f' AND (i.usable, i.columns) IS DISTINCT FROM (p.usable, p.columns)
+    ORDER BY i.oid, i.parent NULLS FIRST)
+SELECT t.oid::int8, t.schema, t.name, t.relreplident::text, t.usable,
+       CASE WHEN k.indimmediate THEN (SELECT relname::text FROM pg_catalog.pg_class WHERE oid = k.indexrelid) END,
+       coalesce(k.indisprimary, false), coalesce(t.columns, '{{}}'), CASE WHEN t.parent IS NOT NULL THEN t.head::int8 END
+FROM told t LEFT JOIN LATERAL ({key_index}) k ON true
+ORDER BY 1
 """
-"""The relations asked for, and those below them that are worse off than their parents."""
+"""The relations asked for, and those below them that tell less of an old row than their parents, or something else."""
+
+_IDENTITIES: Final = _QUERY.format(key_index=key_index("t.oid"))
 
 
 class Identity(Enum):
@@ -74,11 +71,13 @@ class ReplicaIdentity:
     identity: Identity
     usable: bool
     candidate: str | None
-    """A unique index over NOT NULL columns that could serve."""
+    """The index that the key of its stream is of, where it could serve."""
+    primary: bool = False
+    """Whether that is the primary key."""
     columns: frozenset[str] = frozenset()
     """Those of the index by which rows are told apart; none under FULL, which has them all."""
-    parent: int | None = None
-    """The oid of the relation it inherits from, for one that was not asked for itself."""
+    family: int | None = None
+    """The oid of the relation above it that was asked for; None for one that was asked for itself."""
 
     def tells(self, key: Iterable[str]) -> bool:
         """Whether an old row has these columns; without any, whether it is whole."""
@@ -88,11 +87,13 @@ class ReplicaIdentity:
 
     @property
     def remedy(self) -> Statement:
-        """The SQL that makes it usable; TimescaleDB (2.12 and later) passes it on to all chunks."""
+        """The SQL after which it tells the key, or all; TimescaleDB (2.12 and later) passes it on to all chunks."""
         if self.candidate is None:
             return identification(self.name)
-        statement = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
-        return Statement.of(statement.format(sql.Identifier(*self.name), sql.Identifier(self.candidate)))
+        table, index = sql.Identifier(*self.name), sql.Identifier(self.candidate)
+        if self.primary:
+            return Statement.of(sql.SQL("ALTER TABLE {} REPLICA IDENTITY DEFAULT").format(table))
+        return Statement.of(sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}").format(table, index))
 
 
 def identification(table: QualifiedName) -> Statement:
@@ -101,16 +102,23 @@ def identification(table: QualifiedName) -> Statement:
 
 
 def replica_identities(connection: Connection, oids: Iterable[int]) -> list[ReplicaIdentity]:
-    """The replica identities of tables, and of those below them that are unusable where the parent's is not.
+    """The replica identities of tables, and of those below them that have another one than their parents and no better.
 
     Raises psycopg errors as they come.
     """
     rows = connection.execute(_IDENTITIES, [list(oids)]).fetchall()
     return [
         ReplicaIdentity(
-            oid, QualifiedName(schema, name), Identity(setting), usable, candidate, frozenset(columns), parent
+            oid=oid,
+            name=QualifiedName(schema, name),
+            identity=Identity(setting),
+            usable=usable,
+            candidate=candidate,
+            primary=primary,
+            columns=frozenset(columns),
+            family=family,
         )
-        for oid, schema, name, setting, usable, candidate, columns, parent in rows
+        for oid, schema, name, setting, usable, candidate, primary, columns, family in rows
     ]
 
 

@@ -11,7 +11,7 @@ from source_timescaledb.cdc.aggregates import Unrefreshable
 from source_timescaledb.cdc.compressing import MARKERS, Compressing
 from source_timescaledb.config.replication import Cdc
 from source_timescaledb.config.timescaledb import Timescaledb
-from source_timescaledb.health.facts import Aim, ReplicationFacts
+from source_timescaledb.health.facts import Aim, ReplicationFacts, Silent
 from source_timescaledb.health.finding import Finding, Severity
 from source_timescaledb.health.replication import LONG_SECONDS, replication_findings
 from source_timescaledb.hypertables.model import (
@@ -26,7 +26,7 @@ from source_timescaledb.hypertables.model import (
 )
 from source_timescaledb.lsn import Lsn
 from source_timescaledb.postgres.barrier import OpenWriter
-from source_timescaledb.postgres.identity import Identity, ReplicaIdentity
+from source_timescaledb.postgres.identity import Identity, ReplicaIdentity, identification
 from source_timescaledb.postgres.publication import MissingChunk, Publication, Restricted
 from source_timescaledb.postgres.slot import Slot
 from source_timescaledb.remedy import Statement
@@ -152,6 +152,11 @@ def test_a_server_that_has_everything_has_no_findings() -> None:
             Severity.WARNING,
             'ALTER TABLE "public"."Metrics" REPLICA IDENTITY FULL;',
         ),
+        (
+            {"silent": (Silent(METRICS, identification(METRICS)),)},
+            Severity.WARNING,
+            'ALTER TABLE "public"."Metrics" REPLICA IDENTITY FULL;',
+        ),
         ({"unsent": {METRICS: ("computed",)}}, Severity.WARNING, "computed"),
     ],
 )
@@ -168,6 +173,16 @@ def test_what_compression_does_to_the_log_is_told_with_the_rest() -> None:
 
     assert severity is Severity.BLOCKING
     assert f"ALTER SYSTEM SET {MARKERS} = on;" in sentence
+
+
+def test_an_identity_that_leaves_out_the_key_blocks_a_stream_that_is_chosen() -> None:
+    parts = (Silent(METRICS, Statement("one;")), Silent(METRICS, Statement("two;")))
+
+    (finding,) = found(replace(HEALTHY, silent=parts), chosen=True)
+
+    assert finding.severity is Severity.BLOCKING
+    assert "The replica identity of public.Metrics leaves out" in finding.sentence
+    assert [one.text for one in finding.statements] == ["one;", "two;"]
 
 
 def test_everything_wrong_is_told_at_once() -> None:
