@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 import pytest
 
+from integration_tests.health.consulting import doctor
 from integration_tests.inprocess import InProcess
 from testkit.database import Database
 from testkit.protocol import Json
@@ -161,6 +163,29 @@ def test_the_stream_is_offered_only_where_it_is_asked_for(mirrored: Mirrored) ->
     ended = mirrored.source.read(catalog)
     assert "Turn timescaledb.chunk_events on" in ended.errors[0]["message"]
     assert ended.statuses[-1] == ("public", EVENTS, "INCOMPLETE")
+
+
+@pytest.mark.parametrize(
+    ("key", "refusal"),
+    [
+        (None, "has no primary key"),
+        ([["zz"]], "no selected column of it: zz"),
+        ([["chunk_id"], ["event"]], ""),
+    ],
+)
+def test_events_are_deduplicated_by_columns_that_they_have(
+    mirrored: Mirrored, tmp_path: Path, key: list[list[str]] | None, refusal: str
+) -> None:
+    catalog = mirrored.source.catalog("incremental", [EVENTS])
+    catalog["streams"][0].update(destination_sync_mode="append_dedup", primary_key=key)
+
+    ended = mirrored.source.read(catalog)
+    found = doctor(mirrored.source.config, tmp_path, catalog=catalog)
+
+    assert [refusal in error["message"] for error in ended.errors] == [True] * bool(refusal)
+    assert len(ended.rows(EVENTS)) == (0 if refusal else 4)
+    assert len(found.matching(EVENTS, refusal)) == bool(refusal)
+    assert found.status == bool(refusal)
 
 
 def test_a_damaged_state_is_an_error_of_the_stream_and_never_taken_as_empty(mirrored: Mirrored) -> None:

@@ -119,12 +119,27 @@ def deduplicated_without_a_key(catalog: Json) -> None:
     events["destination_sync_mode"] = "append_dedup"
 
 
+def parts_by(catalog: Json, column: str) -> None:
+    (parts,) = (one for one in catalog["streams"] if one["stream"]["name"] == "parts")
+    parts["primary_key"] = [[column]]
+
+
+def deduplicated_by_no_column(catalog: Json) -> None:
+    parts_by(catalog, "zz")
+
+
+def deduplicated_by_another_key(catalog: Json) -> None:
+    parts_by(catalog, "note")
+
+
 CATALOGS: Final[dict[Callable[[Json], None], tuple[str, ...]]] = {
     empty: ("selects no stream",),
     twice: ("more than once",),
     renamed: ("public.gone is not in the database",),
     with_a_column_more: ("removed",),
     deduplicated_without_a_key: ("public.events has no primary key",),
+    deduplicated_by_no_column: ("public.parts", "no selected column of it: zz"),
+    deduplicated_by_another_key: ("public.parts by note", "rows apart by id"),
 }
 
 

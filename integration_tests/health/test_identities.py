@@ -158,6 +158,7 @@ def test_a_primary_key_that_came_later_blocks_until_the_identity_is_its_own(
     followed.database.execute("ALTER TABLE two ADD PRIMARY KEY (b)")
     of_today = followed.source().catalog("incremental", ["two"])
 
+    assert doctor(followed.config, tmp_path, catalog=catalog).finding("public.two by a")["topic"] == "streams"
     finding = doctor(followed.config, tmp_path, catalog=of_today).finding(LEAVES_OUT)
     follow(followed.database, finding)
 

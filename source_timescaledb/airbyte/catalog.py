@@ -8,7 +8,7 @@ that is gone is that stream's error, with its name, and the other streams go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -227,8 +227,8 @@ def request(
 ) -> StreamRequest:
     """Match a configured stream with the database as it is now; with `following`, changes are read where they can be.
 
-    `before` are the streams of which they were. Raises ConfigurationError if the stream, a selected column or the cursor
-    is not there any more.
+    `before` are the streams of which they were. Raises ConfigurationError if the stream, a selected column, the key or
+    the cursor is not there any more.
     """
     name = stream_name(configured)
     relation = next((relation for relation in relations if relation.name == name), None)
@@ -243,22 +243,25 @@ def request(
             remedy=f"Grant SELECT on it, or remove the stream. {_REFRESH}",
             statements=[grant("SELECT ON", name, registry.server.role)] if name in registry.forbidden else (),
         )
-    _check_dedup(configured, relation)
     incremental = configured.sync_mode is SyncMode.incremental
-    if following and incremental and relation.followable:
-        if error := guard_error(relation, registry.server.role):
-            raise error
+    followed = following and incremental and relation.followable
+    if followed and (error := guard_error(relation, registry.server.role)):
+        raise error
+    selected = _selected_columns(configured, relation)
+    columns = tuple(column.name for column in relation.columns if column.name in selected)
+    key = _deduplicated_by(configured, columns, relation.key)
+    if followed:
+        _check_told(relation, key)
         mode, cursor = Mode.CHANGES, None
     else:
         if following and incremental:
             _check_never_followed(configured, relation, before)
         mode, cursor = _mode(configured, relation)
-    selected = _selected_columns(configured, relation)
     return StreamRequest(
         name=name,
         relation=relation,
         mode=mode,
-        columns=tuple(column.name for column in relation.columns if column.name in selected),
+        columns=columns,
         cursor=cursor,
         metadata=CHUNK_COLUMN in selected and relation.hypertable is not None,
     )
@@ -294,30 +297,78 @@ def _check_never_followed(
     )
 
 
-def _check_dedup(configured: ConfiguredAirbyteStream, relation: Relation) -> None:
-    """A destination that is to keep one row per key needs a key, from the table or from the user."""
-    wants_key = configured.destination_sync_mode is DestinationSyncMode.append_dedup
-    if wants_key and not (configured.primary_key or relation.key):
+def check_chunk_events(configured: ConfiguredAirbyteStream, settings: Timescaledb) -> None:
+    """Refuse the stream of what becomes of chunks where it is not offered as it is asked for.
+
+    Raises ConfigurationError.
+    """
+    if not settings.chunk_events:
         raise ConfigurationError(
-            f"Stream {relation.name} has no primary key, and the connection asks to deduplicate by it.",
+            f"Stream {CHUNK_EVENTS} is left out by the settings in timescaledb.",
+            remedy="Turn timescaledb.chunk_events on, or remove the stream.",
+        )
+    _deduplicated_by(configured, CHUNK_EVENT_SCHEMAS.keys() & _properties(configured, CHUNK_EVENT_SCHEMAS))
+
+
+def _deduplicated_by(
+    configured: ConfiguredAirbyteStream, columns: Container[str], own: Sequence[str] = ()
+) -> frozenset[str]:
+    """The key by which a destination keeps the newest of each row; empty where it keeps all.
+
+    A connection that says nothing means the key that the source defined when it was made. Without one, or with one that
+    does not come in `columns`, each row would replace the others or none. Raises ConfigurationError.
+    """
+    if configured.destination_sync_mode is not DestinationSyncMode.append_dedup:
+        return frozenset()
+    name = stream_name(configured)
+    paths = configured.primary_key or configured.stream.source_defined_primary_key or [[one] for one in own]
+    if not paths:
+        raise ConfigurationError(
+            f"Stream {name} has no primary key, and the connection asks to deduplicate by it.",
             remedy="Choose the key's columns in the connection, or the append mode.",
+        )
+    absent = [path for path in paths if len(path) != 1 or path[0] not in columns]
+    if absent:
+        raise ConfigurationError(
+            f"The connection deduplicates {name} by what is no selected column of it: "
+            f"{', '.join('.'.join(path) or 'an empty path' for path in absent)}.",
+            remedy=f"Select the columns of the key, or choose another key. {_REFRESH}",
+        )
+    return frozenset(path[0] for path in paths)
+
+
+def _check_told(relation: Relation, key: frozenset[str]) -> None:
+    """Refuse a key of the connection that a change of the table's own would leave standing downstream.
+
+    Also where the log tells old rows in whole: an update is told as one row unless it changes the table's key. Without
+    any key all of a row is one.
+    """
+    if relation.key and not key <= set(relation.key):
+        raise ConfigurationError(
+            f"The connection deduplicates {relation.name} by {', '.join(sorted(key))}, and its changes tell rows apart "
+            f"by {', '.join(relation.key)}: rows that were deleted would stay.",
+            remedy="Refresh the source schema in the connection, then the stream with its data cleared.",
         )
 
 
-def _selected_columns(configured: ConfiguredAirbyteStream, relation: Relation) -> frozenset[str]:
-    """What the platform left selected in the schema; everything where the schema lists nothing."""
+def _properties(configured: ConfiguredAirbyteStream, present: Iterable[str]) -> frozenset[str]:
+    """What the platform left selected in the schema; everything that is `present` where the schema lists nothing."""
     properties: dict[str, Any] | None = (configured.stream.json_schema or {}).get("properties")
+    return frozenset(present if properties is None else properties)
+
+
+def _selected_columns(configured: ConfiguredAirbyteStream, relation: Relation) -> frozenset[str]:
+    """What is selected, all of which is there."""
     present = frozenset(column.name for column in relation.columns)
-    if properties is None:
-        return present
-    missing = sorted(set(properties) - present - {CHUNK_COLUMN, *_CDC_SCHEMAS})
+    selected = _properties(configured, present)
+    missing = sorted(selected - present - {CHUNK_COLUMN, *_CDC_SCHEMAS})
     if missing:
         raise ConfigurationError(
             f"Stream {relation.name} no longer has these columns, or the role may not read them: "
             f"{', '.join(missing)}.",
             remedy=_REFRESH,
         )
-    return frozenset(properties)
+    return selected
 
 
 def _mode(configured: ConfiguredAirbyteStream, relation: Relation) -> tuple[Mode, str | None]:

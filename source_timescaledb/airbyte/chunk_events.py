@@ -25,10 +25,9 @@ from airbyte_cdk.models import (
     SyncMode,
 )
 
-from source_timescaledb.airbyte.catalog import CHUNK_EVENTS, offered, stream_name
+from source_timescaledb.airbyte.catalog import CHUNK_EVENTS, check_chunk_events, offered, stream_name
 from source_timescaledb.airbyte.messages import error_trace, now_milliseconds, stream_status
 from source_timescaledb.airbyte.session import Session, Stopped
-from source_timescaledb.errors import ConfigurationError
 from source_timescaledb.hypertables.bounds import written
 from source_timescaledb.hypertables.chunk_events import ChunkEvent, Fate, chunk_events, remembered
 from source_timescaledb.hypertables.chunk_memory import ChunkMemory
@@ -86,6 +85,7 @@ class ChunkEventsReading:
         self, session: Session, configured: ConfiguredAirbyteStream, before: Mapping[str, Any] | None
     ) -> None:
         self._session = session
+        self._configured = configured
         self._before = before if configured.sync_mode is SyncMode.incremental else None
         self.failed = False
 
@@ -108,7 +108,7 @@ class ChunkEventsReading:
 
     def _read(self) -> Iterator[AirbyteMessage]:
         session = self._session
-        self._check()
+        check_chunk_events(self._configured, session.configuration.timescaledb)
         if session.stop.is_set():
             raise Stopped
         memory, lsn = ChunkMemory(), None
@@ -142,13 +142,6 @@ class ChunkEventsReading:
         if told is not None:
             return told.at, told.lsn
         return look.seen_at, before if event.heir else look.lsn
-
-    def _check(self) -> None:
-        if not self._session.configuration.timescaledb.chunk_events:
-            raise ConfigurationError(
-                f"Stream {CHUNK_EVENTS} is left out by the settings in timescaledb.",
-                remedy="Turn timescaledb.chunk_events on, or remove the stream.",
-            )
 
     def _look(self, hypertables: list[Hypertable]) -> _Look:
         extension = self._session.extension

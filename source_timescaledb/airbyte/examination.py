@@ -20,6 +20,7 @@ from source_timescaledb.airbyte.catalog import (
     StreamRequest,
     aim_of,
     check_catalog,
+    check_chunk_events,
     offered,
     request,
     stream_name,
@@ -157,7 +158,7 @@ def _demand(configuration: Configuration, registry: Registry, given: Given) -> _
         if cdc is not None:
             demand.aim = Aim(cdc, configuration.timescaledb, registry.server, relations)
         return demand
-    requests = _requests(demand, registry, given.catalog, following=cdc is not None)
+    requests = _requests(demand, registry, given.catalog, configuration)
     demand.relations = [one.relation for one in requests]
     followed = [one for one in requests if one.mode is Mode.CHANGES]
     if cdc is not None and followed:
@@ -166,17 +167,19 @@ def _demand(configuration: Configuration, registry: Registry, given: Given) -> _
 
 
 def _requests(
-    demand: _Demand, registry: Registry, catalog: ConfiguredAirbyteCatalog, *, following: bool
+    demand: _Demand, registry: Registry, catalog: ConfiguredAirbyteCatalog, configuration: Configuration
 ) -> list[StreamRequest]:
     """The streams that can be had; the others are findings."""
     requests: list[StreamRequest] = []
     known = demand.before.streams if demand.before is not None else {}
+    following = configuration.cdc is not None
     with demand.noting(Topic.STREAMS):
         check_catalog(catalog)
     for configured in catalog.streams:
-        if stream_name(configured) == CHUNK_EVENTS:
-            continue
         with demand.noting(Topic.STREAMS):
+            if stream_name(configured) == CHUNK_EVENTS:
+                check_chunk_events(configured, configuration.timescaledb)
+                continue
             requests.append(
                 request(configured, demand.relations, registry, following=following, before=known)
             )
