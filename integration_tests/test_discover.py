@@ -188,6 +188,20 @@ def test_patterns_choose_hypertables(hypertables: Database) -> None:
     assert "exclude_hypertables" in error["message"]
 
 
+def test_check_names_the_patterns_that_match_no_hypertable(hypertables: Database) -> None:
+    settings: Json = {"include_hypertables": ["by_*", "metrix"], "exclude_hypertables": ["other.*", "late?"]}
+
+    succeeded, _, logged = source(hypertables, **settings).check()
+
+    assert succeeded
+    assert [line.split(":")[0] for line in logged if "timescaledb.include_hypertables: metrix." in line] == [
+        "WARNING"
+    ]
+    assert [line.split(":")[0] for line in logged if "timescaledb.exclude_hypertables: late?." in line] == [
+        "INFO"
+    ]
+
+
 def test_the_chunk_of_every_row_can_be_named(hypertables: Database) -> None:
     name_of_chunk = (
         "(SELECT nspname || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"

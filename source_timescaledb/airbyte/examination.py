@@ -144,6 +144,7 @@ def examine(
         demand.aim,
         demand.before,
         chosen=chosen,
+        hypertables=configuration.timescaledb.hypertables,
         tiered_chunks=configuration.timescaledb.tiered_chunks,
     )
     findings = [*findings, *demand.findings, *_replica(configuration, registry)]

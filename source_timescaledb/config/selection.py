@@ -8,7 +8,7 @@ quoted. No include pattern means every hypertable; an exclude pattern always win
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -24,6 +24,14 @@ class HypertableSelection:
         """Tell whether the hypertable takes part."""
         wanted = not self.include or _any_matches(self.include, schema, name)
         return wanted and not _any_matches(self.exclude, schema, name)
+
+    def idle(self, names: Collection[tuple[str, str]]) -> HypertableSelection:
+        """The patterns that none of these names, each with its schema, matches."""
+
+        def among(patterns: Iterable[str]) -> tuple[str, ...]:
+            return tuple(one for one in patterns if not any(_any_matches([one], *name) for name in names))
+
+        return HypertableSelection(among(self.include), among(self.exclude))
 
 
 def _any_matches(patterns: Iterable[str], schema: str, name: str) -> bool:

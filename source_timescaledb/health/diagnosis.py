@@ -12,18 +12,20 @@ from typing import Final
 
 from psycopg import sql
 
+from source_timescaledb.config.selection import HypertableSelection
 from source_timescaledb.config.timescaledb import TieredChunks
 from source_timescaledb.health.facts import Aim, ReplicationFacts
 from source_timescaledb.health.finding import Finding, Severity, Topic, ordered
 from source_timescaledb.health.replication import replication_findings
 from source_timescaledb.health.standing import standing_findings
 from source_timescaledb.hypertables.catalog import OLDEST_SUPPORTED
-from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation
+from source_timescaledb.hypertables.model import QualifiedName, Registry, Relation, RelationKind
 from source_timescaledb.hypertables.naming import listed, quoted
 from source_timescaledb.remedy import Statement, grant
 from source_timescaledb.state.codec import FollowedStates
 
 OLDEST_POSTGRESQL: Final = 14
+_ALL: Final = HypertableSelection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def diagnose(
     before: FollowedStates | None = None,
     *,
     chosen: bool = False,
+    hypertables: HypertableSelection = _ALL,
     tiered_chunks: TieredChunks = TieredChunks.SKIP,
 ) -> list[Finding]:
     """Every finding, what blocks first.
@@ -56,6 +59,7 @@ def diagnose(
     findings = [
         *_server(registry),
         *_schemas(registry),
+        *_patterns(registry, hypertables),
         *_extension(registry, probes),
         *_relations(registry, offered, chosen=chosen),
         *_tiered(offered, tiered_chunks, following=aim is not None),
@@ -103,6 +107,26 @@ def _schemas(registry: Registry) -> Iterator[Finding]:
             statements=tuple(
                 grant("USAGE ON SCHEMA", [schema], role) for schema in registry.unusable_schemas
             ),
+        )
+
+
+def _patterns(registry: Registry, hypertables: HypertableSelection) -> Iterator[Finding]:
+    """Patterns that choose nothing; of what the role may not read only the name is known, so it may be a hypertable."""
+    readable = (one.name for one in registry.relations.values() if one.kind is RelationKind.HYPERTABLE)
+    idle = hypertables.idle([*readable, *registry.forbidden])
+    if idle.include:
+        yield Finding(
+            Severity.WARNING,
+            Topic.CONFIGURATION,
+            f"No hypertable matches these patterns of timescaledb.include_hypertables: {listed(idle.include)}.",
+            "Correct or remove them; names are case sensitive, and tables that are no hypertables need no pattern.",
+        )
+    if idle.exclude:
+        yield Finding(
+            Severity.NOTE,
+            Topic.CONFIGURATION,
+            f"No hypertable matches these patterns of timescaledb.exclude_hypertables: {listed(idle.exclude)}.",
+            "Correct them, unless such hypertables are to come.",
         )
 
 

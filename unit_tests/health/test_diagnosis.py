@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from source_timescaledb.config.replication import Cdc
+from source_timescaledb.config.selection import HypertableSelection
 from source_timescaledb.config.timescaledb import TieredChunks, Timescaledb
 from source_timescaledb.health.diagnosis import Probes, diagnose
 from source_timescaledb.health.facts import Aim, ReplicationFacts
@@ -44,11 +45,10 @@ def findings(
     *,
     offers: bool = True,
     aim: Aim | None = None,
-    chosen: bool = False,
-    tiered_chunks: TieredChunks = TieredChunks.SKIP,
+    **given: Any,
 ) -> list[tuple[Severity, str]]:
     offered = list(registry.relations.values()) if offers else []
-    told = diagnose(registry, offered, probes, aim, chosen=chosen, tiered_chunks=tiered_chunks)
+    told = diagnose(registry, offered, probes, aim, **given)
     return [(finding.severity, str(finding)) for finding in told]
 
 
@@ -163,6 +163,42 @@ def test_nothing_to_read_blocks() -> None:
 
     assert severity is Severity.BLOCKING
     assert "nothing to read" in sentence
+
+
+def hypertables(*names: str) -> dict[QualifiedName, Relation]:
+    found = [
+        replace(TABLE, name=QualifiedName("public", name), kind=RelationKind.HYPERTABLE) for name in names
+    ]
+    return {one.name: one for one in found}
+
+
+def test_a_pattern_that_includes_no_hypertable_is_worth_a_warning() -> None:
+    registry = replace(HEALTHY, relations={TABLE.name: TABLE, **hypertables("metrics", "secrets")})
+    patterns = HypertableSelection(include=("metrix", "metrics", "other.*", "t"))
+
+    ((severity, sentence),) = findings(registry, hypertables=patterns)
+
+    assert severity is Severity.WARNING
+    assert "timescaledb.include_hypertables: metrix, other.*, t." in sentence
+
+
+def test_a_pattern_that_excludes_no_hypertable_is_worth_a_note() -> None:
+    registry = replace(HEALTHY, relations=hypertables("metrics", "secrets"))
+    patterns = HypertableSelection(include=("*",), exclude=("sekrets*", "public.secrets"))
+
+    ((severity, sentence),) = findings(registry, hypertables=patterns)
+
+    assert severity is Severity.NOTE
+    assert "timescaledb.exclude_hypertables: sekrets*." in sentence
+
+
+def test_a_pattern_that_fits_what_the_role_may_not_read_is_no_mistake() -> None:
+    registry = replace(HEALTHY, forbidden=(QualifiedName("public", "metrics"),))
+    patterns = HypertableSelection(include=("metrics",))
+
+    ((_, sentence),) = findings(registry, hypertables=patterns)
+
+    assert "may not read public.metrics" in sentence
 
 
 def test_what_blocks_comes_first() -> None:
