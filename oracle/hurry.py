@@ -21,12 +21,12 @@ from source_timescaledb.cdc import lines
 from source_timescaledb.cdc.clock import OrderClock
 from source_timescaledb.cdc.coverage import ChunkJudge, Coverage
 from source_timescaledb.run import run
-from source_timescaledb.snapshot import chunk_plan, key_plan, pace
+from source_timescaledb.snapshot import chunk_task, key_plan, pace
 
 KNOBS: Final[tuple[tuple[Any, Mapping[str, Any]], ...]] = (
     (following, {"ROUND_SECONDS": 0.08, "STATE_SECONDS": 0.1}),
     (lines, {"LINES_AT_ONCE": 20, "MOST_LOOKUPS": 3}),
-    (chunk_plan, {"TARGET_BYTES": 1}),
+    (chunk_task, {"TARGET_BYTES": 1}),
     (pace, {"TARGET_BYTES": 40_000}),
     (key_plan, {"FIRST_ROWS": 30}),
 )

@@ -24,6 +24,7 @@ PUBLISHES: Final = (
 OTHERS: Final[Mapping[str, str]] = {
     "integration_tests/acceptance.py": PUBLISHES,
     "integration_tests/cdc/conftest.py": PUBLISHES,
+    "integration_tests/cdc/test_deduplication.py": "its tables are those of cdc/conftest.py, read without changes, too",
     "integration_tests/recording.py": PUBLISHES,
     "integration_tests/traps/test_rights_and_replicas.py": PUBLISHES,
     "integration_tests/test_pyairbyte.py": PUBLISHES,
