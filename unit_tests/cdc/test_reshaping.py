@@ -173,6 +173,7 @@ class Destination:
     position: int = 0
     progress: ChunkProgress | None = None
     exposed: bool = False
+    complete: bool = False
 
     def hear(self, row: Row, *, gone: bool = False) -> None:
         if gone:
@@ -188,7 +189,9 @@ class Sync:
         self.world, self.destination = world, destination
         listed = [chunk(number, *span) for number, span in world.list()]
         self.plan = ChunkPlan(TABLE, listed, Pace(limit=1.0), progress=destination.progress)
-        self.coverage = Coverage(self.plan, Skipped(), exposed=destination.exposed)
+        self.coverage = Coverage(
+            self.plan, Skipped(), exposed=destination.exposed, complete=destination.complete
+        )
         self._tell_displaced()
         self.known = {one.id for one in listed}
         self.fresh = False
@@ -218,7 +221,8 @@ class Sync:
                 self.destination.hear(change.row, gone=change.gone)
         self.destination.position = self.world.decoded = len(self.world.log)
         self.coverage.settle()
-        self.destination.progress, self.destination.exposed = self.plan.progress, self.coverage.exposed
+        self.destination.progress, self.destination.complete = self.plan.progress, self.coverage.complete
+        self.destination.exposed = self.coverage.exposed
         self.fresh = False
 
     def look(self) -> None:
@@ -240,9 +244,10 @@ class Sync:
         self.drain()
 
     def _tell_displaced(self) -> None:
-        if self.plan.displacing:
-            self.plan.displacing.clear()
-            self.coverage.expose()
+        for displaced in (self.plan.displacing, self.plan.doubtful):
+            if displaced:
+                displaced.clear()
+                self.coverage.expose()
 
     def _is_news(self, change: Change) -> bool:
         if change.chunk in self.world.chunks:
@@ -267,6 +272,7 @@ class Act(Enum):
     DRAIN = "drain"
     LOOK = "look"
     RESTART = "restart"
+    KILL = "kill"
 
 
 Step = tuple[Act, int, int]
@@ -288,6 +294,10 @@ def play(publishes: bool, before: Iterable[int], acts: Iterable[Step]) -> tuple[
                 sync.drain()
                 sync = Sync(world, destination)
                 sync.look()
+            case Act.KILL:
+                destination.exposed = True
+                sync = Sync(world, destination)
+                sync.look()
             case Act.SLICE:
                 sync.slice()
             case Act.DRAIN:
@@ -302,7 +312,7 @@ def play(publishes: bool, before: Iterable[int], acts: Iterable[Step]) -> tuple[
     return world, destination
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.booleans(), st.lists(st.integers(0, TIMES - 1), max_size=6), steps)
 def test_what_is_there_at_the_end_was_told_however_chunks_were_reshaped(
     publishes: bool, before: list[int], acts: list[Step]
