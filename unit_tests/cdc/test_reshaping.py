@@ -312,7 +312,7 @@ def play(publishes: bool, before: Iterable[int], acts: Iterable[Step]) -> tuple[
     return world, destination
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.booleans(), st.lists(st.integers(0, TIMES - 1), max_size=6), steps)
 def test_what_is_there_at_the_end_was_told_however_chunks_were_reshaped(
     publishes: bool, before: list[int], acts: list[Step]
