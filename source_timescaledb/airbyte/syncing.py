@@ -27,8 +27,7 @@ from source_timescaledb.airbyte.session import Session
 from source_timescaledb.errors import ConnectorError
 from source_timescaledb.hypertables.model import QualifiedName
 from source_timescaledb.postgres.connection import ConnectionSettings
-from source_timescaledb.state.codec import FollowedStates, KeptStates, database_identity, decode, kept_states
-from source_timescaledb.state.model import DatabaseIdentity
+from source_timescaledb.state.codec import FollowedStates, KeptStates, decode, kept_states
 
 
 def read_all(
@@ -39,8 +38,7 @@ def read_all(
     Raises SyncIncomplete at the end when a stream failed, and ConnectorError where the sync as a whole cannot run.
     """
     following = session.configuration.cdc is not None
-    identity = database_identity(session.registry.server)
-    kept = kept_states(states, identity, following=following)
+    kept = kept_states(states, session.identity, following=following)
     known, plain = kept.streams, kept.plain
     names = {stream_name(configured) for configured in catalog.streams}
     session.lookout.recall({**plain, **{name: state.model_dump() for name, state in known.items()}})
@@ -55,7 +53,7 @@ def read_all(
     elif followed:
         failed += yield from _follow(session, followed, kept.followed)
     for wanted in requests:
-        if wanted.mode is not Mode.CHANGES and (yield from _read_stream(session, wanted, plain, identity)):
+        if wanted.mode is not Mode.CHANGES and (yield from _read_stream(session, wanted, plain)):
             failed.append(wanted.name)
             if not session.reachable():
                 session.stop.set()
@@ -139,7 +137,6 @@ def _read_stream(
     session: Session,
     wanted: StreamRequest,
     states: Mapping[QualifiedName, Mapping[str, Any]],
-    identity: DatabaseIdentity,
 ) -> Generator[AirbyteMessage, None, bool]:
     """Read one stream; whether it failed."""
     name = wanted.name
@@ -147,7 +144,7 @@ def _read_stream(
         yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)
         return False
     try:
-        before = decode(name, states[name], identity) if name in states else None
+        before = decode(name, states[name], session.identity) if name in states else None
     except ConnectorError as error:
         yield error_trace(error, name)
         yield stream_status(name, AirbyteStreamStatus.INCOMPLETE)

@@ -260,19 +260,24 @@ class Coverage:
 
     def of_dropped_chunk(self, chunk_id: int) -> Verdict | ChunkJudge:
         """The same for a chunk that was dropped, or merged into another, before the stream told of it."""
-        if isinstance(self.plan, ChunkPlan) and self.plan.space(chunk_id) == "":
-            return self._of_space(self.plan, "", gone=True)
-        if self._new and chunk_id not in self._touched:
-            return Verdict.UNREAD
-        if isinstance(self.plan, ChunkPlan) and chunk_id > self.plan.last_chunk:
+        plan = self.plan
+        if not isinstance(plan, ChunkPlan):
             return Verdict.NEWS
-        return self.of_chunk(chunk_id, gone=True)
+        if plan.space(chunk_id) == "":
+            return self._of_space(plan, "", gone=True)
+        if self._never_had(chunk_id):
+            return Verdict.UNREAD
+        return Verdict.NEWS if chunk_id > plan.last_chunk else self.of_chunk(chunk_id, gone=True)
+
+    def _never_had(self, chunk_id: int) -> bool:
+        """Whether the stream is new and has told nothing of a chunk."""
+        return self._new and chunk_id not in self._touched
 
     def has_read(self, chunk_id: int, xid: int) -> bool:
         """Whether something of a chunk was read in a snapshot that does not see a transaction, or may have been."""
         if self.exposed:
             return True
-        if self._new and chunk_id not in self._touched:
+        if self._never_had(chunk_id):
             return False
         fresh = [snapshot for slice_, snapshot in self._fresh_slices if slice_.chunk.id == chunk_id]
         if chunk_id in self._settled or not all(snapshot.sees(xid) for snapshot in fresh):
